@@ -1,0 +1,25 @@
+"""daskim looks at an image data set before anyone trains on it: what is redundant, influential, anomalous or leaked.
+
+    import daskim
+    found = daskim.reduce("photos/", run="photos-run")
+    found.plan, found.pairs, found.influential      # DataFrames
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from daskim.api import Reduction, open_run, reduce
+
+__version__ = "0.1.0"
+__all__ = ["Reduction", "__version__", "open_run", "reduce"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `--help` does not wait for Dask."""
+    if name in ("Reduction", "open_run", "reduce"):
+        from daskim import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'daskim' has no attribute {name!r}")

@@ -1,0 +1,173 @@
+"""The library call behind each command."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from daskim.compute import Place, open_place
+from daskim.engine import Engine, Progress
+from daskim.errors import SettingsError, SourceError
+from daskim.pipeline import StageState, execute, preview
+from daskim.settings import Settings, resolve
+from daskim.stages import Context, Size
+from daskim.store import Run
+
+__all__ = ["Reduction", "open_run", "preview_run", "reduce", "run_settings"]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A finished run.
+
+    Attributes
+    ----------
+    run : str
+        Its directory or URL.
+    summary : dict
+        The contents of `summary.json`.
+    images, plan, pairs, influential, clusters : DataFrame
+        Tables of the run, read when asked for. `plan` has one row an image: row, id, uri, label, split, decision
+        (keep, drop, review), kept_id, similarity, rms (grey levels), rule, cluster, status.
+    """
+
+    run: str
+    summary: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    # keeps a run without a name alive as long as its tables may be read
+    _folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Any table of the run."""
+        return Run(self.run, self.options).read_table(name).to_pandas()
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        return self.table("images")
+
+    @cached_property
+    def plan(self) -> pd.DataFrame:
+        return self.table("plan")
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        return self.table("pairs")
+
+    @cached_property
+    def influential(self) -> pd.DataFrame:
+        return self.table("influential")
+
+    @cached_property
+    def clusters(self) -> pd.DataFrame:
+        return self.table("clusters")
+
+
+def reduce(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    run: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | Settings | None = None,
+    cluster: str | Place = "threads",
+    workers: int | None = None,
+    memory: int | None = None,
+    restart: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    run_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Reduction:
+    """Which images of a set may go, and which are alike but labelled differently (Algorithm 1).
+
+    Parameters
+    ----------
+    source : path or fsspec URL, or several
+        Folders, manifests, WebDataset or Parquet shards, arrays or IDX files.
+    run : path or fsspec URL, optional
+        Where results stay; a run that is there goes on. Without it they live as long as the returned object.
+    settings : mapping of "stage.key" to value, or Settings
+        Such as {"clusters.n_clusters": 0.9}.
+    cluster : str or Place
+        threads, local, or address:tcp://host:port.
+    workers, memory : int, optional
+        Workers, and bytes of memory for all of them.
+    restart : str, optional
+        A stage to be done again, with the later ones.
+    storage_options, run_options : mapping, optional
+        For fsspec: of the source and of the run.
+
+    Returns
+    -------
+    Reduction
+
+    Raises
+    ------
+    DaskimError
+        See `daskim.errors`.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="daskim-") if run is None else None
+    where = folder.name if folder is not None else os.fspath(run)  # type: ignore[arg-type]
+    checked = settings if isinstance(settings, Settings) else run_settings(source, settings or {})
+    place = open_place(cluster, workers=workers, memory=memory) if isinstance(cluster, str) else cluster
+    try:
+        context = _context(where, checked, place, storage_options, run_options, progress)
+        summary = execute(context, restart=restart)
+    finally:
+        if isinstance(cluster, str):
+            place.close()
+    return Reduction(where, summary, dict(run_options or {}), folder)
+
+
+def run_settings(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], values: Mapping[str, Any]
+) -> Settings:
+    """Settings for a source: local paths made absolute, so that a run can go on from another directory."""
+    items = [source] if isinstance(source, str | os.PathLike) else list(source)
+    inputs = tuple(_absolute(os.fspath(item)) for item in items)
+    return resolve([("settings", {**values, "source.inputs": inputs})])
+
+
+def preview_run(
+    settings: Settings,
+    run: str,
+    place: Place,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    run_options: Mapping[str, Any] | None = None,
+) -> tuple[list[StageState], Size, Context]:
+    """What a run would do; nothing is computed or written."""
+    context = _context(run, settings, place, storage_options, run_options, None)
+    states, size = preview(context)
+    return states, size, context
+
+
+def open_run(run: str | os.PathLike[str], *, run_options: Mapping[str, Any] | None = None) -> Reduction:
+    """A run that was finished earlier."""
+    where = os.fspath(run)
+    summary = Run(where, dict(run_options or {})).read_json("summary.json")
+    if summary is None:
+        raise SourceError(f"{where} holds no finished run", "Give the directory that --run named.")
+    return Reduction(where, summary, dict(run_options or {}))
+
+
+def _absolute(item: str) -> str:
+    if not item:
+        raise SettingsError("an INPUT is empty", "Give a path or an fsspec URL.")
+    return item if "://" in item or "::" in item else os.path.abspath(item)
+
+
+def _context(
+    run: str,
+    settings: Settings,
+    place: Place,
+    storage_options: Mapping[str, Any] | None,
+    run_options: Mapping[str, Any] | None,
+    progress: Progress | None,
+) -> Context:
+    store = Run(run if "://" in run else os.path.abspath(run), dict(run_options or {}))
+    engine = Engine(place, store, progress or Progress())
+    return Context(store, engine, settings, dict(storage_options or {}))

@@ -1,0 +1,59 @@
+"""`--cluster threads`: this process. The kernels spend their time in code that lets other threads run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from typing import Any
+
+import dask
+
+from daskim.compute.machine import cores, memory_limit
+from daskim.errors import SettingsError
+
+__all__ = ["Threads", "start"]
+
+
+class Threads:
+    """A pool of threads, at most two tasks waiting for each."""
+
+    name = "threads"
+    processes = 1
+
+    def __init__(self, workers: int, memory: int) -> None:
+        self.workers = workers
+        self.memory = memory
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="daskim")
+
+    def unordered(
+        self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any, BaseException | None]]:
+        waiting: dict[Future[Any], int] = {}
+        queue = enumerate(calls)
+        try:
+            while True:
+                while len(waiting) < 2 * self.workers and (item := next(queue, None)) is not None:
+                    waiting[self._pool.submit(function, *item[1])] = item[0]
+                if not waiting:
+                    return
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    index, error = waiting.pop(future), future.exception()
+                    yield index, None if error else future.result(), error
+        finally:
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
+
+    def scheduler(self) -> AbstractContextManager[Any]:
+        return dask.config.set(scheduler="threads", num_workers=self.workers)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def start(rest: str, *, workers: int | None, memory: int | None) -> Threads:
+    if rest:
+        raise SettingsError(f"--cluster threads:{rest}: threads takes nothing after it", "Use --workers for a number.")
+    return Threads(workers or cores(), memory or memory_limit())

@@ -1,0 +1,210 @@
+"""The only door to Dask for the stages: blocks written one by one, ragged tables, folds.
+
+The block is the unit of work, of failure and of resume. A task computes the Dask graph of its block serially on the
+worker that it runs on, writes the result into the block's own shard or part, and then leaves a marker. Tasks go out in
+a bounded window; a block that has its marker is not computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from daskim.compute import Place
+from daskim.errors import BlockFailed, DaskimError
+from daskim.store import Run
+
+__all__ = ["Engine", "Fold", "Progress"]
+
+Info = dict[str, Any]
+
+
+class Progress:
+    """What a run tells while it works; this one is silent."""
+
+    def begin(self, stage: str, title: str, total: int, done: int) -> None:
+        """A group of `total` blocks starts, `done` of which an earlier run has finished."""
+
+    def advance(self, stage: str) -> None:
+        """One block more."""
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A reduction as data: `chunk` takes a block to something small, `combine` joins some of those, in order."""
+
+    chunk: Callable[[np.ndarray], np.ndarray]
+    combine: Callable[..., np.ndarray]
+    fan_in: int = 4
+
+
+@dataclass
+class Engine:
+    """Runs blocks on a place and leaves them in a run.
+
+    Attributes
+    ----------
+    computed, resumed : dict of str to int
+        Blocks computed now, and found finished, by stage.
+    """
+
+    place: Place
+    run: Run
+    progress: Progress = field(default_factory=Progress)
+    computed: dict[str, int] = field(default_factory=dict)
+    resumed: dict[str, int] = field(default_factory=dict)
+
+    def each(
+        self,
+        stage: str,
+        group: str,
+        keys: Sequence[str],
+        calls: Sequence[tuple[Any, ...]],
+        function: Callable[..., Info],
+    ) -> list[Info]:
+        """`function(run, key, *call)` for every key that is not marked yet; the markers' contents, in order.
+
+        The function writes its own output and returns a small dict, which goes into the marker.
+
+        Raises
+        ------
+        BlockFailed
+            After the blocks under way have ended; finished blocks stay finished.
+        """
+        names = [f"{group}-{key}" for key in keys]
+        there = self.run.marked(stage)
+        todo = [t for t, name in enumerate(names) if name not in there]
+        infos: dict[int, Info] = {t: self.run.marker(stage, names[t]) for t in range(len(names)) if names[t] in there}
+        self.resumed[stage] = self.resumed.get(stage, 0) + len(infos)
+        self.progress.begin(stage, group, len(names), len(infos))
+        work = ((self.run, stage, names[t], keys[t], function, calls[t]) for t in todo)
+        failures: list[tuple[str, BaseException]] = []
+        for position, info, error in self.place.unordered(_one_block, work):
+            t = todo[position]
+            if error is not None:
+                failures.append((names[t], error))
+                break
+            infos[t] = info
+            self.computed[stage] = self.computed.get(stage, 0) + 1
+            self.progress.advance(stage)
+        if failures:
+            name, cause = failures[0]
+            if isinstance(cause, DaskimError):
+                raise cause
+            raise BlockFailed(
+                f"stage {stage}, block {name}: {type(cause).__name__}: {cause}",
+                f"The finished blocks are kept: run the same command again to go on. Run directory: {self.run.url}",
+            ) from cause
+        return [infos[t] for t in range(len(names))]
+
+    def materialise(self, stage: str, group: str, array: da.Array, target: str) -> list[Info]:
+        """Compute a Dask array block by block into the Zarr array `target`, whose shards are its row blocks.
+
+        The array is chunked along rows only. Each task carries the culled graph of one block.
+        """
+        bounds = _row_bounds(array)
+        keys = [f"{index:06d}" for index in range(len(bounds))]
+        calls = _Lazy(lambda index: (_graph_of(array, index), target, *bounds[index]), len(bounds))
+        return self.each(stage, group, keys, calls, _write_block)
+
+    def fold(self, stage: str, group: str, array: da.Array, fold: Fold) -> np.ndarray:
+        """Reduce the row blocks of an array in a tree whose shape follows from their number alone."""
+        count = array.numblocks[0]
+        keys = [f"{index:06d}" for index in range(count)]
+        names = [f"{group}-leaf-{key}" for key in keys]
+        calls = _Lazy(lambda index: (_graph_of(array, index), fold.chunk, stage, names[index]), count)
+        self.each(stage, f"{group}-leaf", keys, calls, _fold_leaf)
+        level = 0
+        while len(names) > 1:
+            level += 1
+            groups = [names[start : start + fold.fan_in] for start in range(0, len(names), fold.fan_in)]
+            keys = [f"{index:06d}" for index in range(len(groups))]
+            prefix = f"{group}-level{level}"
+            node_calls = [(f"{prefix}-{key}", members, fold.combine, stage) for key, members in zip(keys, groups)]
+            self.each(stage, prefix, keys, node_calls, _fold_node)
+            for name in names:  # every node that reads them is marked
+                self.run.remove("partial", stage, f"{name}.npy")
+            names = [f"{prefix}-{key}" for key in keys]
+        return self.run.load("partial", stage, f"{names[0]}.npy")
+
+
+class _Lazy(Sequence[tuple[Any, ...]]):
+    """Calls made when asked for: the graphs of all blocks are never in memory together."""
+
+    def __init__(self, make: Callable[[int], tuple[Any, ...]], length: int) -> None:
+        self._make = make
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        return self._make(index)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return (self._make(index) for index in range(self._length))
+
+
+class _Block:
+    """The graph of one block. No collection to Dask's eyes: the task that holds it computes it, serially."""
+
+    def __init__(self, array: da.Array) -> None:
+        self.array = array
+
+    def compute(self) -> np.ndarray:
+        return np.asarray(self.array.compute(scheduler="synchronous"))
+
+
+def _graph_of(array: da.Array, index: int) -> _Block:
+    (block,) = dask.optimize(array.blocks[index])
+    return _Block(block)
+
+
+def _row_bounds(array: da.Array) -> list[tuple[int, int]]:
+    ends = np.cumsum(array.chunks[0]).tolist()
+    return list(zip([0, *ends[:-1]], ends))
+
+
+def _one_block(run: Run, stage: str, name: str, key: str, function: Callable[..., Info], call: tuple[Any, ...]) -> Info:
+    one_blas_thread()
+    info = function(run, key, *call)
+    run.mark(stage, name, info)
+    return info
+
+
+def _write_block(run: Run, key: str, block: _Block, target: str, lo: int, hi: int) -> Info:
+    run.array(target)[lo:hi] = block.compute()
+    return {"rows": hi - lo}
+
+
+def _fold_leaf(
+    run: Run, key: str, block: _Block, chunk: Callable[[np.ndarray], np.ndarray], stage: str, name: str
+) -> Info:
+    run.save(chunk(block.compute()), "partial", stage, f"{name}.npy")
+    return {}
+
+
+def _fold_node(
+    run: Run, key: str, name: str, members: list[str], combine: Callable[..., np.ndarray], stage: str
+) -> Info:
+    parts = [run.load("partial", stage, f"{member}.npy") for member in members]
+    run.save(combine(*parts), "partial", stage, f"{name}.npy")
+    return {}
+
+
+@lru_cache(maxsize=1)
+def one_blas_thread() -> Any:
+    """Limit BLAS to one thread in this process, once: workers are the parallelism, and sums then have one order."""
+    return threadpool_limits(1)

@@ -1,0 +1,185 @@
+"""Manifests: a CSV, TSV, JSON-lines or Parquet table that names images one by one.
+
+Columns: ``file_name`` or ``uri``, and optionally ``label`` and ``split``; others are left alone.
+
+* ``file_name`` is relative to the manifest's folder and must stay inside it, links resolved; else its row has
+  status outside-source. An absolute URL (``scheme://``) is treated as a ``uri``.
+* ``uri`` may be any URL, and, where the manifest itself is a local file, an absolute local path or ``file://``
+  URL. A manifest that lies on a remote store cannot make us read local files: outside-source. A relative ``uri``
+  is a ``file_name``.
+* ``--storage-option`` is used for URLs of the manifest's own protocol, and for no other host's.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import posixpath
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from daskim.errors import SourceError
+from daskim.lake.folder import Entry, rows_of_entries
+from daskim.lake.names import escape
+from daskim.lake.place import Place, failure_of_store, is_local, locate
+
+__all__ = ["MANIFEST_EXTENSIONS", "list_manifest", "manifest_columns"]
+
+MANIFEST_EXTENSIONS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"})
+_NAMES = ("file_name", "uri", "label", "split")
+Table = dict[str, list[str | None]]
+
+
+def list_manifest(place: Place, ext: str) -> pa.Table:
+    """Rows for the images that the manifest at `place` names, in its order.
+
+    Raises
+    ------
+    SourceError
+        It cannot be read, or has neither ``file_name`` nor ``uri``.
+    """
+    table = manifest_columns(place, ext)
+    count = len(next(iter(table.values())))
+    nothing: list[str | None] = [None] * count
+    names, uris = table.get("file_name", nothing), table.get("uri", nothing)
+    entries = [_entry(place, name, uri, row) for row, (name, uri) in enumerate(zip(names, uris))]
+    rows = rows_of_entries(entries, "manifest")
+    for column in ("label", "split"):
+        values = table.get(column, nothing)
+        index = rows.schema.get_field_index(column)
+        rows = rows.set_column(index, column, pa.array(values, pa.string()))
+    return rows
+
+
+def manifest_columns(place: Place, ext: str) -> Table:
+    """The columns that matter, as text; empty text is None."""
+    try:
+        if ext in (".parquet", ".pq"):
+            return _read_parquet(place)
+        with place.open() as file:
+            text = file.read().decode("utf-8-sig")
+        if ext in (".csv", ".tsv"):
+            return _read_csv(text, "\t" if ext == ".tsv" else ",", place.url)
+        return _read_lines(text, place.url)
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        failure = failure_of_store(error, place.secrets)
+        raise SourceError(f"cannot read the manifest {place.url}: {failure.reason}") from None
+
+
+def _check(header: Iterable[str], where: str) -> None:
+    header = list(header)
+    if "file_name" not in header and "uri" not in header:
+        raise SourceError(
+            f"the manifest {where} has neither a file_name nor a uri column",
+            "It has: " + (", ".join(header) or "no column") + ".",
+        )
+
+
+def _read_csv(text: str, delimiter: str, where: str) -> Table:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header = [name.strip() for name in next(reader, [])]
+    _check(header, where)
+    table: Table = {name: [] for name in header if name in _NAMES}
+    at = [(name, header.index(name)) for name in table]
+    for row in reader:
+        if row:
+            for name, index in at:
+                table[name].append(row[index] if index < len(row) and row[index] != "" else None)
+    return table
+
+
+def _read_lines(text: str, where: str) -> Table:
+    records: list[dict[str, Any]] = []
+    names: set[str] = set()
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"line {number} of {where} is not JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise SourceError(f"line {number} of {where} is not a JSON object")
+        records.append(record)
+        names.update(record)
+    _check(sorted(names), where)
+    return {name: [_text(record.get(name)) for record in records] for name in _NAMES if name in names}
+
+
+def _read_parquet(place: Place) -> Table:
+    with place.open() as file:
+        parquet = pq.ParquetFile(file)
+        header = parquet.schema_arrow.names
+        _check(header, place.url)
+        table = parquet.read(columns=[name for name in _NAMES if name in header])
+    return {name: [_text(value) for value in table[name].to_pylist()] for name in table.column_names}
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    return None if value is None or value == "" else str(value)
+
+
+def _entry(place: Place, name: str | None, uri: str | None, row: int) -> Entry:
+    given = name or uri
+    if given is None:
+        return Entry(
+            f"{escape(place.name)}#{row:08d}", place, status="missing", reason="neither file_name nor uri is given"
+        )
+    if "://" in given or (given is uri and not name and os.path.isabs(given)):
+        return _entry_of_uri(place, given)
+    rel = posixpath.normpath(given.replace("\\", "/") if os.sep == "\\" else given)
+    if rel.startswith("../") or rel == ".." or posixpath.isabs(rel):
+        return Entry(escape(given), place, status="outside-source", reason="leads out of the manifest's folder")
+    return _stat(place.parent(), place.parent().join(rel), escape(rel))
+
+
+def _stat(folder: Place, place: Place, rel: str) -> Entry:
+    if place.fs is not None:
+        return Entry(rel, place)
+    target = os.path.realpath(place.path)
+    root = os.path.realpath(folder.path)
+    if os.path.commonpath([root, target]) != root:
+        return Entry(rel, place, status="outside-source", reason="a link that leads out of the manifest's folder")
+    return _stat_local(place.at(target), rel)
+
+
+def _stat_local(place: Place, rel: str) -> Entry:
+    try:
+        folder, size, mtime = place.info()
+    except (OSError, ValueError) as error:
+        failure = failure_of_store(error)
+        return Entry(rel, place, status=failure.status, reason=failure.reason)
+    if folder or not os.path.isfile(place.path):
+        return Entry(rel, place, status="not-a-file", reason="not a regular file")
+    return Entry(rel, place, size, mtime)
+
+
+def _entry_of_uri(manifest: Place, uri: str) -> Entry:
+    """An absolute URI; a remote one is opened when it is read, by its own protocol."""
+    if not is_local(uri):
+        return Entry(escape(uri), Foreign(uri))
+    if manifest.fs is not None:
+        return Entry(
+            escape(uri), manifest, status="outside-source", reason="a local path in a manifest that is not local"
+        )
+    path = os.path.realpath(locate(uri).path)
+    return _stat_local(Place(path), escape(uri))
+
+
+class Foreign(Place):
+    """A URL on another store than the manifest's, not opened while listing."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+
+    @property
+    def url(self) -> str:
+        """The URL as given, in stored form."""
+        return escape(self.path)

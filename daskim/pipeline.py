@@ -1,0 +1,295 @@
+"""The table of contents: which stages each method runs, and how a stage is skipped, resumed, refused or sealed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from daskim import __version__
+from daskim.compute.machine import PeakMemory
+from daskim.errors import SettingsError, StaleRun, nearest
+from daskim.plugins import transform_of
+from daskim.settings import Settings, to_toml
+from daskim.stages import Context, Need, Size, Stage, clusters, columns, exact, images, index, plan, wavelets
+
+__all__ = ["METHODS", "StageState", "execute", "preview"]
+
+METHODS: dict[str, tuple[Stage, ...]] = {
+    "wavelet": (
+        index.STAGE,
+        images.STAGE,
+        exact.STAGE,
+        wavelets.STAGE,
+        columns.STAGE,
+        clusters.STAGE,
+        plan.STAGE,
+    )
+}
+# What an idle worker process holds after its imports, bytes (measured: 250 to 330 MB).
+IDLE = 350_000_000
+LIBRARIES = (
+    "dask",
+    "dask-ml",
+    "distributed",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "PyWavelets",
+    "scikit-learn",
+    "scipy",
+    "simplejpeg",
+    "zarr",
+)
+
+
+@dataclass(frozen=True)
+class StageState:
+    """A stage in a run: new, open, sealed or stale; what it needs; and, where stale, what changed."""
+
+    stage: Stage
+    state: str
+    done: int
+    need: Need | None
+    changed: str = ""
+
+
+def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
+    """Run all stages of the method to the sealed plan; returns the summary, which is also left in the run.
+
+    Parameters
+    ----------
+    restart : str, optional
+        A stage that is done again, with all that follow it.
+
+    Raises
+    ------
+    StaleRun
+        The run holds results of other settings.
+    SettingsError
+        The work does not fit into the workers' memory.
+    """
+    started = time.monotonic()
+    stages = METHODS[context.settings.method]
+    if restart is not None:
+        _forget(context, stages, restart)
+    seals: dict[str, dict[str, Any]] = {}
+    with PeakMemory() as memory:
+        for stage in stages:
+            _refuse_stale(context, stage, stages, seals)
+        context.run.write(to_toml(context.settings).encode(), "settings.toml")
+        for stage in stages:
+            seals[stage.name] = _one_stage(context, stage, stages, seals)
+            if stage.name == "index":
+                context.size = size_of(context.settings, seals["index"]["facts"])
+                _refuse_misfit(context, stages)
+        context.run.remove("partial")
+    summary = _summary(context, stages, seals, memory.bytes, time.monotonic() - started)
+    context.run.write_json(summary, "summary.json")
+    return summary
+
+
+def preview(context: Context) -> tuple[list[StageState], Size]:
+    """What `execute` would do, without computing or writing anything (a new source is listed to count it)."""
+    stages = METHODS[context.settings.method]
+    seals = {stage.name: seal for stage in stages if (seal := _seal(context, stage)) is not None}
+    if "index" in seals and not _changed(context, index.STAGE, seals):
+        facts = seals["index"]["facts"]
+    else:
+        listing = index.listing_of(context)
+        shape = index.standard_shape(context.settings, listing, context.source_options)
+        n = listing.table.num_rows
+        known = sum(size for size in listing.table["bytes"].to_pylist() if size > 0)
+        rows = index.block_rows(context.settings, n, shape)
+        facts = {"n": n, "height": shape[0], "width": shape[1], "channels": shape[2], "rows": rows, "bytes": known}
+    size = size_of(context.settings, facts)
+    states = []
+    for stage in stages:
+        done = len(context.run.marked(stage.name))
+        changed = _changed(context, stage, seals)
+        if changed:
+            state = "stale"
+        elif stage.name in seals:
+            state = "sealed"
+        else:
+            state = "open" if context.run.exists("state", stage.name, "stage.json") else "new"
+        need = stage.need(size, context.settings, context.engine.place.workers)
+        states.append(StageState(stage, state, done, need, changed))
+    return states, size
+
+
+def size_of(settings: Settings, facts: dict[str, Any]) -> Size:
+    """The numbers that decide the work, from the facts of the index."""
+    shape = (facts["height"], facts["width"], facts["channels"])
+    transform = transform_of(settings.wavelets, shape)
+    wanted = clusters.wanted_clusters(settings.clusters.n_clusters, facts["n"])
+    return Size(
+        n=facts["n"],
+        height=shape[0],
+        width=shape[1],
+        channels=shape[2],
+        columns=transform.columns,
+        itemsize=transform.dtype.itemsize,
+        rows=facts["rows"],
+        n_clusters=wanted,
+        bytes=facts["bytes"],
+    )
+
+
+def memory_of(context: Context, need: Need) -> tuple[int, int]:
+    """Bytes that a stage needs in the fullest worker process, and the bytes that process may use."""
+    place = context.engine.place
+    tasks = -(-place.workers // place.processes)
+    driver = need.driver if place.name == "threads" else 0
+    return IDLE + tasks * need.task + driver, place.memory
+
+
+def _refuse_misfit(context: Context, stages: tuple[Stage, ...]) -> None:
+    for stage in stages:
+        need, limit = memory_of(context, stage.need(context.known, context.settings, context.engine.place.workers))
+        if limit and need > limit:
+            raise SettingsError(
+                f"stage {stage.name} needs {need / 1e9:.2f} GB in a worker, which may use {limit / 1e9:.2f} GB",
+                _remedy(stage.name),
+            )
+
+
+def _remedy(stage: str) -> str:
+    if stage in ("columns", "clusters"):
+        return "Fewer coefficients (wavelets.max_columns, images.size), fewer --workers, or more --memory."
+    return "Smaller blocks (blocks.rows), fewer --workers, or more --memory."
+
+
+def _one_stage(
+    context: Context, stage: Stage, stages: tuple[Stage, ...], seals: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    recipe = _recipe(context, stage, seals)
+    mark = fingerprint(recipe)
+    seal = _seal(context, stage)
+    if seal is not None and seal["fingerprint"] == mark:
+        return seal
+    _refuse_stale(context, stage, stages, seals)
+    context.run.write_json({"fingerprint": mark, "recipe": recipe}, "state", stage.name, "stage.json")
+    before = time.monotonic()
+    facts = stage.run(context)
+    seconds = time.monotonic() - before
+    seal = {
+        "fingerprint": mark,
+        "facts": facts,
+        "seconds": seconds,
+        "blocks": context.engine.computed.get(stage.name, 0) + context.engine.resumed.get(stage.name, 0),
+        "notes": [note for note in context.notes if note.startswith((f"{stage.name}:", "warning:"))],
+    }
+    context.run.write_json(seal, "state", stage.name, "sealed.json")
+    return seal
+
+
+def _recipe(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """All that decides a stage's output, as flat text keys."""
+    recipe: dict[str, Any] = {"stage": stage.name, "version": stage.version}
+    for key in stage.settings:
+        value = context.settings.get(key)
+        fields = value.model_dump(mode="json") if hasattr(value, "model_dump") else None
+        recipe.update({f"{key}.{k}": v for k, v in fields.items()} if fields is not None else {key: value})
+    recipe.update({f"library {name}": text for name, text in stage.versions(context.settings).items()})
+    for name in stage.reads:
+        seal = seals[name]
+        recipe[f"stage {name}"] = seal["fingerprint"] + str(seal["facts"].get("content", ""))
+    return json.loads(json.dumps(recipe))
+
+
+def fingerprint(recipe: dict[str, Any]) -> str:
+    """A short digest of a recipe."""
+    return hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _seal(context: Context, stage: Stage) -> dict[str, Any] | None:
+    return context.run.read_json("state", stage.name, "sealed.json")
+
+
+def _changed(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -> str:
+    """What differs between the settings of the run and those asked for; empty when nothing does or it is new."""
+    record = context.run.read_json("state", stage.name, "stage.json")
+    if record is None or not all(name in seals for name in stage.reads):
+        return ""
+    was, now = record["recipe"], _recipe(context, stage, seals)
+    names = [key for key in sorted(set(was) | set(now)) if was.get(key) != now.get(key)]
+    return "; ".join(f"{key} was {was.get(key)!r} and is now {now.get(key)!r}" for key in names[:3])
+
+
+def _refuse_stale(context: Context, stage: Stage, stages: tuple[Stage, ...], seals: dict[str, dict[str, Any]]) -> None:
+    known = {**{s.name: seal for s in stages if (seal := _seal(context, s)) is not None}, **seals}
+    changed = _changed(context, stage, known)
+    if changed:
+        raise StaleRun(
+            f"run {context.run.url} was made with other settings: stage {stage.name}: {changed}",
+            f"Add --restart {stage.name} to do this stage and the later ones again, or choose another --run.",
+        )
+
+
+def _forget(context: Context, stages: tuple[Stage, ...], restart: str) -> None:
+    """Remove a stage's output, and that of all later stages."""
+    names = [stage.name for stage in stages]
+    if restart not in names:
+        raise SettingsError(f"--restart {restart}: no such stage", nearest(restart, names))
+    for stage in stages[names.index(restart) :]:
+        context.run.remove("state", stage.name, "sealed.json")
+        context.run.remove("state", stage.name)
+        context.run.remove("partial", stage.name)
+        for name in stage.leaves:
+            context.run.remove(*name.split("/"))
+    context.run.remove("summary.json")
+
+
+def _notes(seals: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for seal in seals.values():
+        yield from seal["notes"]
+
+
+def _summary(
+    context: Context, stages: tuple[Stage, ...], seals: dict[str, dict[str, Any]], peak: int, seconds: float
+) -> dict[str, Any]:
+    facts = {name: seal["facts"] for name, seal in seals.items()}
+    engine = context.engine
+    made = facts["plan"]
+    return {
+        "daskim": __version__,
+        "method": context.settings.method,
+        "n_images": facts["index"]["n"],
+        "status": facts["images"]["status"],
+        "ignored_files": facts["index"]["ignored"],
+        "n_exact": facts["exact"]["n_exact"],
+        "n_clusters": facts["clusters"]["n_clusters"],
+        "n_keep": made["n_keep"],
+        "n_drop": made["n_drop"],
+        "n_review": made["n_review"],
+        "n_influential": made["n_influential"],
+        "n_influential_clusters": made["n_influential_clusters"],
+        "rules": made["rules"],
+        "plan_hash": made["plan_hash"],
+        "columns": facts["columns"],
+        "clusters": {**facts["clusters"], "regime": facts["clusters"].get("regime", "none")},
+        "plan": {"max_rms": made["max_rms"], "max_rms_why": made["max_rms_why"]},
+        "notes": list(_notes(seals)),
+        "seconds": {name: round(seal["seconds"], 3) for name, seal in seals.items()},
+        "seconds_total": round(seconds, 3),
+        "blocks": {
+            stage.name: {"computed": engine.computed.get(stage.name, 0), "resumed": engine.resumed.get(stage.name, 0)}
+            for stage in stages
+        },
+        "peak_rss_bytes": peak,
+        "cluster": {
+            "name": engine.place.name,
+            "workers": engine.place.workers,
+            "processes": engine.place.processes,
+            "memory_per_process": engine.place.memory,
+        },
+        "size": asdict(context.known),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+    }

@@ -1,0 +1,274 @@
+"""The job file: one model a stage, checked at once, with where each value came from.
+
+A setting is `stage.key`. Flags of the command line win over `--set`, `--set` over the job file (TOML), the job file
+over the defaults below. An unknown key is refused with the nearest known ones.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from daskim.errors import SettingsError, nearest
+
+__all__ = ["Settings", "job_file", "known_keys", "parse_assignment", "resolve", "to_toml"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Source(Section):
+    """What is read."""
+
+    inputs: tuple[str, ...] = Field((), description="paths or fsspec URLs; several make one set")
+    format: str = Field("auto", description="auto, folder, manifest, webdataset, parquet, array or idx")
+    limit: int | None = Field(None, ge=1, description="only the first N images")
+    sample: int | None = Field(None, ge=1, description="N images drawn at random")
+    seed: int = Field(0, ge=0, description="seed of `sample`")
+
+
+class Images(Section):
+    """How an image becomes one standard uint8 array."""
+
+    size: str = Field("32x32", description="HxW in pixels, or native for sets of one size")
+    mode: Literal["RGB", "L"] = Field("RGB", description="colour or luma")
+    filter: Literal["area", "bilinear", "bicubic", "lanczos"] = Field("area", description="resize filter")
+    fit: Literal["stretch", "crop", "pad"] = Field("stretch", description="what happens to another aspect ratio")
+    draft: bool = Field(True, description="decode JPEG at a reduced scale where the target is small")
+    max_pixels: int = Field(100_000_000, ge=1, description="larger images are refused unread, in pixels")
+    max_bytes: int = Field(500_000_000, ge=1, description="larger files are refused unread, in bytes")
+    flat_std: float = Field(1.0, ge=0.0, description="standard deviation below which an image is flat, in grey levels")
+    max_bad: Share = Field(1.0, description="share of broken images above which the run ends")
+
+    @field_validator("size")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        text = value.lower().strip()
+        if text == "native":
+            return text
+        sides = text.split("x")
+        if len(sides) == 1:
+            sides = sides * 2
+        if len(sides) != 2 or not all(s.isdecimal() and 1 <= int(s) <= 16384 for s in sides):
+            raise ValueError("give HxW in pixels (such as 32x32, each side 1 to 16384) or native")
+        return f"{int(sides[0])}x{int(sides[1])}"
+
+
+class Blocks(Section):
+    """The unit of work, of failure and of resume."""
+
+    rows: int | None = Field(None, ge=1, description="images in a block; by default from their size and number")
+
+
+class Wavelets(Section):
+    """Image transform."""
+
+    transform: str = Field("wavelet", description="a transform of daskim, or your own as module.Class")
+    name: str = Field("db1", description="any discrete wavelet of PyWavelets; db1/haar in whole numbers")
+    level: int = Field(1, ge=0, le=9, description="levels of the transform")
+    bands: Literal["auto", "all", "coarse"] = Field(
+        "auto", description="auto: as many bands as max_columns holds, coarsest first; all; coarse: the approximation"
+    )
+    max_columns: int = Field(4096, ge=1, description="bound of bands=auto on the number of coefficients")
+
+
+class Columns(Section):
+    """Choice of coefficients by rank-revealing QR."""
+
+    method: Literal["auto", "cholesky-qr", "tsqr"] = Field("auto", description="how R is made")
+    tau: float = Field(1e5, gt=1.0, description="bound on the condition number of the chosen columns")
+    stop: float = Field(0.0, ge=0.0, lt=1.0, description="early stop at |r_kk| / |r_11| below this; 0 = never")
+    points: int = Field(64, ge=64, description="values of the condition number that are stored")
+
+
+class Clusters(Section):
+    """k-means of the chosen columns."""
+
+    n_clusters: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.94, description="number of clusters, or their share of the images"
+    )
+    regime: Literal["auto", "join", "cells", "kmeans"] = Field("auto", description="how the clusters are found")
+    per_class: bool = Field(False, description="cluster each class by itself (blind to influential images)")
+    near_rms: float = Field(8.0, ge=0.0, description="nearly identical: RMS difference in grey levels")
+    max_pairs: int = Field(20_000_000, ge=1, description="pairs that the neighbour join may keep")
+    directions: int = Field(256, ge=1, description="principal directions of the join's lower bound")
+    cells: int | None = Field(None, ge=1, description="k-means cells of regime cells; by default about sqrt(n)")
+    probes: int = Field(3, ge=1, description="cells that each image is looked up in (regime cells)")
+    neighbours: int = Field(16, ge=1, description="nearest neighbours kept of each image and cell (regime cells)")
+    lloyd_limit: float = Field(1e12, ge=0.0, description="Lloyd steps check the join up to n * n_clusters * m")
+    max_iter: int = Field(30, ge=1, description="Lloyd steps at most")
+    seed: int = Field(0, ge=0, description="seed of the k-means centres")
+
+
+class Plan(Section):
+    """What becomes of each image."""
+
+    policy: str = Field("centre", description="which image is kept: centre, first, largest, newest, prefer-split NAME")
+    max_rms: float | None = Field(
+        None, ge=0.0, description="nothing is dropped farther than this from its kept image, RMS in grey levels"
+    )
+    protect: tuple[str, ...] = Field((), description="splits of which nothing is dropped")
+    min_per_class: int = Field(0, ge=0, description="images of a class that stay at least")
+    max_drop: Share = Field(1.0, description="share of dropped images above which no plan is made")
+    flat: Literal["keep", "exact"] = Field("keep", description="flat images: keep all, or drop exact copies")
+
+    @field_validator("policy")
+    @classmethod
+    def _policy(cls, value: str) -> str:
+        known = ("centre", "first", "largest", "newest", "prefer-split NAME")
+        words = value.split()
+        if value in known[:-1] or (len(words) == 2 and words[0] == "prefer-split"):
+            return value
+        raise ValueError("choose " + ", ".join(known))
+
+
+class Settings(Section):
+    """Everything that decides what a run computes (not where: that is the command line's --cluster)."""
+
+    method: Literal["wavelet"] = Field("wavelet", description="wavelet: Algorithm 1, wavelets and clustering")
+    source: Source = Source()
+    images: Images = Images()
+    blocks: Blocks = Blocks()
+    wavelets: Wavelets = Wavelets()
+    columns: Columns = Columns()
+    clusters: Clusters = Clusters()
+    plan: Plan = Plan()
+
+    def get(self, key: str) -> Any:
+        """The value of `stage.key`."""
+        value: Any = self
+        for part in key.split("."):
+            value = getattr(value, part)
+        return value
+
+
+def known_keys() -> dict[str, str]:
+    """Every `stage.key` and what it means."""
+    keys: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        model = field.annotation
+        if isinstance(model, type) and issubclass(model, Section):
+            for key, inner in model.model_fields.items():
+                keys[f"{name}.{key}"] = inner.description or ""
+        else:
+            keys[name] = field.description or ""
+    return keys
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`stage.key=value` with the value as TOML, or as plain text where it is no TOML."""
+    key, sign, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not sign or not key:
+        raise SettingsError(f"--set {text!r} is no assignment", "Write --set stage.key=value, such as columns.tau=1e4.")
+    try:
+        return key, tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def job_file(path: str) -> dict[str, Any]:
+    """The settings of a job file as `stage.key` values.
+
+    A plain name that is no file here (`demo`, `cifar10.toml`) is looked up among the job files that come with daskim.
+    """
+    file = Path(path)
+    if not file.is_file():
+        file = _shipped(path)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"job file {path}: cannot be read ({error})", "Give a TOML file with --job.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"job file {path}: {error}", "It must be TOML: [stage] headings and key = value.") from None
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def _shipped(name: str) -> Path:
+    """A job file that ships with daskim: inside the wheel, or beside the package in a checkout."""
+    here = Path(__file__).parent
+    folders = [here / "jobs" / "files", here.parent / "jobs"]
+    plain = name if name.endswith(".toml") else f"{name}.toml"
+    for folder in folders:
+        if (folder / plain).is_file() and Path(plain).name == plain:
+            return folder / plain
+    shipped = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+    raise SettingsError(f"job file {name}: no such file", f"Job files that come with daskim: {', '.join(shipped)}.")
+
+
+def resolve(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> Settings:
+    """One checked `Settings` from layers of `stage.key` values, later layers winning.
+
+    Parameters
+    ----------
+    layers : iterable of (origin, values)
+        `origin` names the layer in errors: "job file x.toml", "--set", "command line".
+
+    Raises
+    ------
+    SettingsError
+        For an unknown key (with the nearest known ones) or a value that does not fit (with what would).
+    """
+    known = known_keys()
+    nested: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for where, values in layers:
+        for key, value in values.items():
+            if key not in known:
+                raise SettingsError(f"{where}: unknown setting {key}", nearest(key, known))
+            origin[key] = where
+            stage, _, name = key.partition(".")
+            if name:
+                nested.setdefault(stage, {})[name] = value
+            else:
+                nested[stage] = value
+    try:
+        return Settings.model_validate(nested)
+    except ValidationError as error:
+        first = error.errors()[0]
+        parts = [str(part) for part in first["loc"]]
+        key = next((".".join(parts[:k]) for k in (2, 1) if ".".join(parts[:k]) in known), ".".join(parts))
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(
+            f"{origin.get(key, 'settings')}: {key} = {first['input']!r} does not fit: {message}", f"{key}: {known[key]}"
+        ) from None
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings as a job file; keys that are unset are written as comments."""
+    lines = [f"method = {_literal(settings.method)}"]
+    for name in Settings.model_fields:
+        section = getattr(settings, name)
+        if not isinstance(section, Section):
+            continue
+        lines += ["", f"[{name}]"]
+        for key in type(section).model_fields:
+            value = getattr(section, key)
+            lines.append(f"# {key} is not set" if value is None else f"{key} = {_literal(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_literal(item) for item in value) + "]"
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else f"\\{c}" if c in '"\\' else c for c in value
+        )
+        return f'"{escaped}"'
+    return repr(value)

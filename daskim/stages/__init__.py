@@ -1,0 +1,134 @@
+"""One file a stage: which rows go to which kernel, and where the answer is stored.
+
+A stage module exports `STAGE`, a record of what it reads, which settings decide its output, what it needs and how it
+runs. Stages know the doors and the kernels, never one another: what flows between them is in the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from daskim.engine import Engine
+from daskim.settings import Settings
+from daskim.store import Run
+
+__all__ = ["Context", "Need", "Size", "Stage"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """The numbers that decide how much work a run is.
+
+    Attributes
+    ----------
+    n : int
+        Images (rows).
+    height, width, channels : int
+        Of the standard array.
+    columns : int
+        Wavelet coefficients d.
+    itemsize : int
+        Bytes of one stored coefficient.
+    rows : int
+        Images in a block.
+    n_clusters : int
+    bytes : int
+        Size of the source files; 0 where unknown.
+    """
+
+    n: int
+    height: int
+    width: int
+    channels: int
+    columns: int
+    itemsize: int
+    rows: int
+    n_clusters: int
+    bytes: int
+
+    @property
+    def pixels(self) -> int:
+        """Values in one standard image."""
+        return self.height * self.width * self.channels
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.n // self.rows)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage costs. Bytes; `task` and `driver` are upper bounds beyond what an idle process holds."""
+
+    blocks: int
+    read: int
+    write: int
+    task: int
+    driver: int
+
+
+@dataclass
+class Context:
+    """What a stage is given.
+
+    Attributes
+    ----------
+    source_options : mapping
+        fsspec options of the source; never written.
+    size : Size
+        Known from the end of the stage `index` on.
+    notes : list of str
+        What a user should know about this run; goes into the summary and on the terminal.
+    """
+
+    run: Run
+    engine: Engine
+    settings: Settings
+    source_options: Mapping[str, Any]
+    size: Size | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        """A line on the terminal, kept in the summary."""
+        self.notes.append(text)
+        self.engine.progress.say(text)
+
+    @property
+    def known(self) -> Size:
+        assert self.size is not None
+        return self.size
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline.
+
+    Attributes
+    ----------
+    name : str
+    version : int
+        Raised when the stage's output changes for the same input.
+    reads : tuple of str
+        Stages whose output it reads.
+    settings : tuple of str
+        Settings, `stage.key` or whole sections, that decide its output.
+    leaves : tuple of str
+        Its tables and arrays, removed by `--restart`.
+    run : callable
+        Does the work; returns facts for the seal.
+    need : callable
+        What it costs at a size.
+    versions : callable
+        Versions of libraries and plug-ins that its output depends on.
+    """
+
+    name: str
+    version: int
+    reads: tuple[str, ...]
+    settings: tuple[str, ...]
+    leaves: tuple[str, ...]
+    run: Callable[[Context], dict[str, Any]]
+    need: Callable[[Size, Settings, int], Need]
+    versions: Callable[[Settings], dict[str, str]] = lambda settings: {}

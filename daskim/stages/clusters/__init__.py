@@ -1,0 +1,218 @@
+"""Clusters of the kept coefficients: exact Ward for many clusters, dask-ml k-means for few, cells between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from daskim.errors import SettingsError
+from daskim.kernels.ward import Merges, cut, labels_after
+from daskim.settings import Settings
+from daskim.stages import Context, Need, Size, Stage
+from daskim.stages.clusters import features as features_step
+from daskim.stages.clusters.cells import cell_merges
+from daskim.stages.clusters.centres import write_centres
+from daskim.stages.clusters.forest import DENSE_POINTS
+from daskim.stages.clusters.join import TooManyPairs, join_merges
+from daskim.stages.clusters.lloyd import check_by_lloyd, k_means, seeds_from_features
+from daskim.stages.clusters.per_class import class_labels
+from daskim.stages.clusters.points import CACHE_BYTES, GROUP, Kept, Points, points_of
+from daskim.stages.clusters.points import STAGE as NAME
+
+__all__ = ["STAGE", "choose_regime", "wanted_clusters"]
+
+
+def wanted_clusters(n_clusters: int | float, n: int) -> int:
+    """The number of clusters for n images: as given, or the share rounded; at least 1.
+
+    Raises
+    ------
+    SettingsError
+        More clusters than images.
+    """
+    count = n_clusters if isinstance(n_clusters, int) else max(1, round(n_clusters * n))
+    if count > n:
+        raise SettingsError(f"clusters.n_clusters = {count} is more than the {n} readable images", "Ask for fewer.")
+    return count
+
+
+def choose_regime(settings: Settings, points: int, count: int) -> tuple[str, str]:
+    """How the clusters are found, and why."""
+    regime = settings.clusters.regime
+    if settings.clusters.per_class:
+        return "per-class", "as set"
+    if regime != "auto":
+        return regime, "as set"
+    if count * 50 <= points:
+        return "kmeans", f"{count} clusters are at most 1/50 of {points} images"
+    if points <= DENSE_POINTS:
+        return "join", f"{points} images are few enough for the full tree"
+    if count * 2 >= points:
+        return "join", f"{count} clusters are at least half of {points} images"
+    return "cells", f"{count} clusters lie between 1/50 and 1/2 of {points} images"
+
+
+def _run(context: Context) -> dict[str, Any]:
+    size, settings = context.known, context.settings.clusters
+    table = context.run.read_table("images", ["row", "status", "digest", "label"]).to_pandas()
+    points = points_of(table, size.n)
+    readable = int((points.owner >= 0).sum() + (points.flat >= 0).sum())
+    total = wanted_clusters(settings.n_clusters, readable)
+    goal = max(1, total - points.n_flat)  # flat images are clusters of their own
+    kept, unit = _kept(context)
+    name, facts = np.full(size.n, -1, dtype=np.int64), {}
+    if len(points.rows):
+        regime, why = choose_regime(context.settings, len(points.rows), goal)
+        name, facts = _cluster(context, kept, points, goal, regime, why, unit, table["label"].to_numpy())
+    name = np.where(points.flat >= 0, points.flat, name)
+    return {**facts, **_write(context, kept, name, unit), "n_clusters_asked": total, "n_flat": points.n_flat}
+
+
+def _kept(context: Context) -> tuple[Kept, float]:
+    """The kept columns, and the RMS grey levels that a distance of 1 stored unit stands for."""
+    run = context.run
+    kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
+    columns = None if kept.all() else tuple(np.flatnonzero(kept).tolist())
+    scale = float(run.array("wavelets").attrs["scale"])
+    return Kept(run, columns, scale), scale / context.known.pixels**0.5
+
+
+def _cluster(
+    context: Context, kept: Kept, points: Points, goal: int, regime: str, why: str, unit: float, labels: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Cluster of each image (n,), named by an image of it, and facts."""
+    context.say(f"clusters: {regime} ({why})")
+    images = np.flatnonzero(points.owner >= 0)
+    facts: dict[str, Any] = {"regime": regime, "why": why}
+    if regime == "per-class":
+        number = np.unique(labels.astype(str), return_inverse=True)[1]
+        name, more = class_labels(context, kept, points, number, goal)
+        return name, {**facts, **more}
+    features_step.make_features(context, kept, points.rows, _token(context))
+    if regime == "kmeans":
+        seeds = seeds_from_features(context, images, min(goal, len(points.rows)))
+        label, more = k_means(context, kept, images, len(seeds), seeds)
+        return _named(label, images, context.known.n), {**facts, **more}
+    count = max(0, len(points.rows) - goal)
+    near = context.settings.clusters.near_rms / unit
+    if regime == "join":
+        try:
+            merges, more = join_merges(context, kept, points, count, near, unit)
+        except TooManyPairs as error:
+            what = f"about {error.pairs:,.0f} pairs lie within {error.radius * unit:.1f} grey levels"
+            bound = f"clusters.max_pairs = {context.settings.clusters.max_pairs:,}"
+            if context.settings.clusters.regime == "join":
+                raise SettingsError(
+                    f"regime join: {what}, more than {bound}", "Use clusters.regime = cells, or raise the bound."
+                ) from None
+            context.say(f"clusters: cells instead of join: {what}, more than {bound}")
+            facts.update(regime="cells", why=f"{what}, more than {bound}")
+            regime = "cells"
+    if regime == "cells":
+        merges, more = cell_merges(context, kept, points, count)
+    facts.update(more)
+    name, more = _cut(context, points, merges, count, near, unit)
+    facts.update(more)
+    return _lloyd(context, kept, images, name, facts)
+
+
+def _cut(
+    context: Context, points: Points, merges: Merges, count: int, near: float, unit: float
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Cut all trees at one height; warn where nearly identical images stay apart."""
+    p = len(points.rows)
+    taken, height = cut(merges.height, min(count, len(merges.height)))
+    label = labels_after(p, merges.a[taken], merges.b[taken])
+    name = np.full(context.known.n, -1, dtype=np.int64)
+    images = np.flatnonzero(points.owner >= 0)
+    name[images] = _named(label[points.owner[images]], images, context.known.n)[images]
+    close = int((merges.height <= near).sum())
+    facts: dict[str, Any] = {"cut_rms": height * unit, "merges": int(taken.sum()), "near_merges": close}
+    if close > count:
+        better = p - close + points.n_flat
+        facts["n_clusters_better"] = better
+        context.say(
+            f"warning: the cut at {height * unit:.1f} grey levels leaves {close - count} more merges of nearly identical "
+            f"images (RMS up to {context.settings.clusters.near_rms:g}) undone; --n-clusters {better} would make them"
+        )
+    heights = merges.height * unit
+    curve = np.unique(np.linspace(0, len(heights) - 1, min(len(heights), 256)).astype(int)) if len(heights) else []
+    facts["height_curve"] = [[p + points.n_flat - int(k) - 1, round(float(heights[k]), 4)] for k in curve]
+    return name, facts
+
+
+def _lloyd(
+    context: Context, kept: Kept, images: np.ndarray, name: np.ndarray, facts: dict[str, Any]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Let dask-ml's Lloyd steps confirm or improve the clusters where that is affordable."""
+    _, label = np.unique(name[images], return_inverse=True)
+    k = int(label.max()) + 1
+    m = len(kept.columns) if kept.columns is not None else context.known.columns
+    work = float(len(images)) * k * m
+    if work > context.settings.clusters.lloyd_limit or k < 2:
+        return name, {**facts, "lloyd": f"left out: n * n_clusters * m = {work:.2g}"}
+    label, more = check_by_lloyd(context, kept, images, label)
+    return _named(label, images, context.known.n), {**facts, "lloyd": "done", **more}
+
+
+def _named(label: np.ndarray, images: np.ndarray, n: int) -> np.ndarray:
+    """Clusters named by their first image; shape (n,), -1 for images outside."""
+    names = np.full(n, -1, dtype=np.int64)
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    names[images] = images[first[inverse]]
+    return names
+
+
+def _write(context: Context, kept: Kept, name: np.ndarray, unit: float) -> dict[str, Any]:
+    """Number the clusters by their first image and leave the tables `clusters` and `centres`."""
+    inside = name >= 0
+    _, number, counts = np.unique(name[inside], return_inverse=True, return_counts=True)
+    cluster = np.full(len(name), -1, dtype=np.int64)
+    cluster[inside] = number
+    size = np.zeros(len(name), dtype=np.int64)
+    size[inside] = counts[number]
+    distance, error = write_centres(context, kept, np.where(size > 1, cluster, -1), unit)
+    columns = {"row": np.arange(len(name)), "cluster": cluster, "size": size, "distance": distance}
+    context.run.write_part("clusters", "000000", pa.table(columns))
+    return {
+        "n_clusters": len(counts),
+        "n_several": int((counts > 1).sum()),
+        "largest": int(counts.max(initial=0)),
+        "squared_error": error * kept.scale**2,
+    }
+
+
+def _token(context: Context) -> str:
+    """Names what the features are made from."""
+    record = context.run.read_json("state", NAME, "stage.json") or {}
+    return str(record.get("fingerprint", ""))
+
+
+def _need(size: Size, settings: Settings, workers: int) -> Need:
+    m, k = size.columns, settings.clusters.directions + 1
+    row = m * size.itemsize
+    gathered = GROUP * m * 8 + GROUP * row
+    project = features_step.ROWS * (m * 16 + row) + m * k * 8
+    dense = 4 * 8 * min(size.n, DENSE_POINTS) ** 2 if size.n <= DENSE_POINTS else 0
+    task = max(gathered, project, dense, 50_000 * 2 * row // 4)
+    pairs = min(settings.clusters.max_pairs, 8 * size.n)
+    return Need(
+        blocks=-(-size.n // features_step.ROWS),
+        read=4 * size.n * row,
+        write=2 * size.n * k * 4,
+        task=task,
+        driver=CACHE_BYTES + 2 * 8 * m * m + 64 * pairs + 200 * size.n,
+    )
+
+
+STAGE = Stage(
+    name=NAME,
+    version=1,
+    reads=("images", "wavelets", "columns"),
+    settings=("clusters",),
+    leaves=("tables/clusters", "tables/centres", "arrays/features", "arrays/features_sorted"),
+    run=_run,
+    need=_need,
+)

@@ -1,0 +1,84 @@
+"""Centres of the clusters with more than one image, and every image's distance to its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from daskim.kernels.kmeans import cluster_sums
+from daskim.stages import Context
+from daskim.stages.clusters.points import GROUP, STAGE, Kept, gather, load
+from daskim.store import Run
+
+__all__ = ["write_centres"]
+
+
+def write_centres(context: Context, kept: Kept, cluster: np.ndarray, unit: float) -> tuple[np.ndarray, float]:
+    """Leave the table `centres`; the distance of each image to its centre, and the sum of squared errors.
+
+    Parameters
+    ----------
+    cluster : ndarray, shape (n,), int64
+        -1 for images that are in no cluster of several (their distance is 0).
+    unit : float
+        What a distance of stored coefficients is multiplied with.
+
+    Returns
+    -------
+    distance : ndarray, shape (n,), float64
+    error : float
+        Sum of squared distances, in squared stored coefficients.
+    """
+    run = context.run
+    rows = np.flatnonzero(cluster >= 0)
+    rows = rows[np.argsort(cluster[rows], kind="stable")]
+    _, starts, sizes = np.unique(cluster[rows], return_index=True, return_counts=True)
+    task = (np.cumsum(sizes) - 1) // GROUP
+    keys, calls = [], []
+    for t in np.unique(task).tolist():
+        mine = np.flatnonzero(task == t)
+        lo, hi = int(starts[mine[0]]), int(starts[mine[-1]] + sizes[mine[-1]])
+        keys.append(f"{t:06d}")
+        calls.append((kept,))
+        run.save(np.stack([rows[lo:hi], cluster[rows[lo:hi]]]), "partial", STAGE, f"members-{keys[-1]}.npy")
+    infos = context.engine.each(STAGE, "centres", keys, calls, centres_task)
+    distance = np.zeros(len(cluster))
+    for key in keys:
+        members = load(run, f"members-{key}.npy")[0]
+        distance[members] = load(run, f"distance-{key}.npy") * unit
+    return distance, float(sum(info["error"] for info in infos))
+
+
+def centres_task(run: Run, key: str, kept: Kept) -> dict[str, Any]:
+    """Centres and distances of some clusters; a large cluster is gone through in pieces."""
+    rows, cluster = load(run, f"members-{key}.npy")
+    names, label, sizes = np.unique(cluster, return_inverse=True, return_counts=True)
+    sums: np.ndarray | None = None
+    for start in range(0, len(rows), GROUP):
+        part = slice(start, start + GROUP)
+        block_sums, _ = cluster_sums(gather(kept, rows[part]), label[part], len(names))
+        sums = block_sums if sums is None else sums + block_sums
+    assert sums is not None
+    distance = np.empty(len(rows))
+    for start in range(0, len(rows), 1024):
+        part = slice(start, start + 1024)
+        # |size * x - sum| / size: whole numbers until the division, so that equal distances compare equal
+        own = sizes[label[part]].astype(np.float64)
+        difference = gather(kept, rows[part]).astype(np.float64) * own[:, None] - sums[label[part]]
+        distance[part] = np.sqrt(np.einsum("ij,ij->i", difference, difference)) / own
+    centre = (sums / sizes[:, None] * kept.scale).astype(np.float32)
+    run.write_part(
+        "centres",
+        key,
+        pa.table(
+            {
+                "cluster": names,
+                "size": sizes.astype(np.int64),
+                "centre": pa.FixedSizeListArray.from_arrays(pa.array(centre.ravel()), centre.shape[1]),
+            }
+        ),
+    )
+    run.save(distance, "partial", STAGE, f"distance-{key}.npy")
+    return {"error": float(np.square(distance).sum()), "clusters": len(names)}

@@ -1,0 +1,163 @@
+"""Lloyd's k-means by dask-ml, always from centres of our own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from daskim.kernels.kmeans import cluster_sums, nearest_centres, seed_centres
+from daskim.stages import Context
+from daskim.stages.clusters.points import STAGE, Kept, gather, load
+
+__all__ = ["check_by_lloyd", "k_means", "seeds_from_features"]
+
+# Rows in a chunk of dask-ml's input: a constant, so that sums and labels do not depend on the blocks of the run.
+CHUNK = 4096
+# Lloyd steps between two looks: that many are lost by an interruption.
+STEPS = 5
+# Rows from which centres are seeded, at least this many a centre.
+SEED_ROWS = 4
+
+
+def rows_of(kept: Kept, rows: np.ndarray, n: int) -> da.Array:
+    """The kept coefficients of some rows as a Dask array of float32, in chunks of a fixed size."""
+    coefficients = da.from_zarr(kept.run.array("wavelets"))
+    if len(rows) < n:
+        coefficients = coefficients[rows]
+    width = coefficients.shape[1] if kept.columns is None else len(kept.columns)
+    chosen = coefficients.map_blocks(
+        lambda block: kept.select(block).astype(np.float32),
+        dtype="f4",
+        chunks=(coefficients.chunks[0], (width,)),
+        meta=np.empty((0, 0), "f4"),
+    )
+    return chosen.rechunk((CHUNK, -1))
+
+
+def dask_ml_steps(
+    context: Context, rows: da.Array, centres: np.ndarray, steps: int
+) -> tuple[NDArray[np.int64], np.ndarray, int]:
+    """Labels, centres and the number of Lloyd steps done, by dask-ml from the given centres."""
+    from dask_ml.cluster import KMeans
+
+    model = KMeans(n_clusters=len(centres), init=np.ascontiguousarray(centres, dtype=np.float32), max_iter=steps)
+    with context.engine.place.scheduler():
+        model.fit(rows)
+        labels = np.asarray(model.labels_.compute()).astype(np.int64)
+    return labels, np.asarray(model.cluster_centers_, dtype=np.float64), int(model.n_iter_)
+
+
+def k_means(
+    context: Context, kept: Kept, rows: np.ndarray, k: int, seeds: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Cluster of each of the given rows by Lloyd's algorithm, at most `clusters.max_iter` steps.
+
+    dask-ml does the steps, a few at a time. Between them an empty cluster, to which dask-ml would give the zero vector
+    as its centre, takes over the row that lies farthest from its own centre; and the centres are left in the run, so
+    that an interrupted run goes on from there.
+    """
+    run, settings = context.run, context.settings.clusters
+    data = rows_of(kept, rows, context.known.n)
+    centres = gather(kept, seeds).astype(np.float64)
+    done, labels, reseeded = 0, None, 0
+    while done < settings.max_iter:
+        name = f"kmeans-{done:04d}"
+        if name in run.marked(STAGE):
+            centres, info = load(run, f"{name}.npy"), run.marker(STAGE, name)
+            labels = load(run, f"{name}-labels.npy")
+            context.engine.resumed[STAGE] = context.engine.resumed.get(STAGE, 0) + 1
+        else:
+            before = labels
+            labels, centres, used = dask_ml_steps(context, data, centres, min(STEPS, settings.max_iter - done))
+            centres, fresh = fill_empty(kept, rows, labels, centres)
+            still = before is not None and not fresh and bool((before == labels).all())
+            info = {"steps": used, "stopped": still or (used < STEPS and not fresh), "reseeded": fresh}
+            run.save(centres, "partial", STAGE, f"{name}.npy")
+            run.save(labels, "partial", STAGE, f"{name}-labels.npy")
+            run.mark(STAGE, name, info)
+            context.engine.computed[STAGE] = context.engine.computed.get(STAGE, 0) + 1
+        done += STEPS
+        reseeded += info["reseeded"]
+        if info["stopped"]:
+            break
+    assert labels is not None
+    return labels, {"lloyd_steps": min(done, settings.max_iter), "reseeded": reseeded, "converged": info["stopped"]}
+
+
+def fill_empty(kept: Kept, rows: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, int]:
+    """Centres with the empty clusters moved to the rows that lie farthest from theirs; how many were moved."""
+    counts = np.bincount(labels, minlength=len(centres))
+    empty = np.flatnonzero(counts == 0)
+    if not empty.size:
+        return centres, 0
+    distance = np.empty(len(rows))
+    for start in range(0, len(rows), CHUNK):
+        part = slice(start, start + CHUNK)
+        difference = gather(kept, rows[part]).astype(np.float64) - centres[labels[part]]
+        distance[part] = np.einsum("ij,ij->i", difference, difference)
+    distance[counts[labels] < 2] = -1.0  # the only row of a cluster stays
+    farthest = np.argsort(-distance, kind="stable")[: empty.size]
+    centres = centres.copy()
+    centres[empty[: len(farthest)]] = gather(kept, rows[farthest]).astype(np.float64)
+    return centres, int(empty.size)
+
+
+def seeds_from_features(context: Context, rows: np.ndarray, k: int) -> np.ndarray:
+    """Rows that serve as first centres: k-means++ on the features of a sample."""
+    settings = context.settings.clusters
+    size = min(len(rows), max(SEED_ROWS * k, 10_000))
+    sample = np.sort(np.random.default_rng(settings.seed).permutation(len(rows))[:size])
+    features = context.run.array("features")
+    block = np.asarray(features.oindex[rows[sample], slice(None)]).astype(np.float64)
+    return rows[sample[seed_centres(block, k, seed=settings.seed)]]
+
+
+def nearest_cells(features: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
+    """The `count` nearest centres of each row; shape (n, count)."""
+    return nearest_centres(features.astype(np.float64), centres, count)
+
+
+def check_by_lloyd(
+    context: Context, kept: Kept, rows: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Lloyd steps by dask-ml from the centres of a clustering: labels with the smaller objective, and both objectives.
+
+    Parameters
+    ----------
+    rows : ndarray
+        Images that were clustered.
+    labels : ndarray, shape (len(rows),)
+        0 to k - 1, none empty.
+    """
+    block = gather(kept, rows)
+    k = int(labels.max()) + 1
+    sums, counts = cluster_sums(block, labels, k)
+    before = _objective(block, labels, k)
+    data = da.from_array(block.astype(np.float32), chunks=(CHUNK, -1))
+    moved, _, steps = dask_ml_steps(context, data, sums / counts[:, None], context.settings.clusters.max_iter)
+    full = len(np.unique(moved)) == k
+    after = _objective(block, moved, k) if full else float("inf")
+    better = full and after < before * (1 - 1e-12)
+    unit = kept.scale**2
+    facts = {
+        "lloyd_objective_before": before * unit,
+        "lloyd_objective_after": (after if better else before) * unit,
+        "lloyd_steps": steps,
+        "lloyd_moved": int((moved != labels).sum()) if better else 0,
+    }
+    return (moved if better else labels), facts
+
+
+def _objective(block: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Sum of squared distances to the cluster's mean."""
+    sums, counts = cluster_sums(block, labels, k)
+    centres = sums / np.maximum(counts, 1)[:, None]
+    total = 0.0
+    for start in range(0, len(block), 1024):
+        part = slice(start, start + 1024)
+        difference = block[part].astype(np.float64) - centres[labels[part]]
+        total += float(np.einsum("ij,ij->", difference, difference))
+    return total

@@ -1,0 +1,87 @@
+"""The rows that are clustered: equal images once, with their number as weight; flat and broken ones apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from daskim.store import BlockCache, Run
+
+__all__ = ["CACHE_BYTES", "GROUP", "Kept", "Points", "gather", "load", "points_of"]
+
+# Decoded blocks of W that a worker process keeps while it looks rows up.
+CACHE_BYTES = 384_000_000
+STAGE = "clusters"
+# Rows in one task that gathers rows of W from anywhere.
+GROUP = 8192
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is clustered.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (p,), int64, ascending
+        One image for each distinct standard image: the first.
+    weights : ndarray, shape (p,), int64
+        How many images it stands for.
+    owner : ndarray, shape (n,), int64
+        Position in `rows` of each image; -1 for flat and broken ones.
+    flat : ndarray, shape (n,), int64
+        For flat images the first flat image with the same pixels; else -1.
+    """
+
+    rows: np.ndarray
+    weights: np.ndarray
+    owner: np.ndarray
+    flat: np.ndarray
+
+    @property
+    def n_flat(self) -> int:
+        """Distinct flat images."""
+        return len(np.unique(self.flat[self.flat >= 0]))
+
+
+def points_of(table: pd.DataFrame, n: int) -> Points:
+    """Points from the table `images` (row, status, digest)."""
+    table = table.sort_values("row")
+    owner = np.full(n, -1, dtype=np.int64)
+    flat = np.full(n, -1, dtype=np.int64)
+    good = table[table["status"] == "ok"]
+    first = good.groupby("digest", sort=False)["row"].transform("min").to_numpy(dtype=np.int64)
+    rows, position, weights = np.unique(first, return_inverse=True, return_counts=True)
+    owner[good["row"].to_numpy()] = position
+    even = table[table["status"] == "flat"]
+    flat[even["row"].to_numpy()] = even.groupby("digest", sort=False)["row"].transform("min").to_numpy(dtype=np.int64)
+    return Points(rows, weights, owner, flat)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The columns of W that are kept, and where W is."""
+
+    run: Run
+    columns: tuple[int, ...] | None  # None for all
+    scale: float  # stored coefficients times scale are the true ones
+
+    def select(self, block: np.ndarray) -> np.ndarray:
+        return block if self.columns is None else block[:, np.array(self.columns)]
+
+
+@lru_cache(maxsize=1)
+def _cache() -> BlockCache:
+    return BlockCache(CACHE_BYTES)
+
+
+def gather(kept: Kept, rows: np.ndarray) -> np.ndarray:
+    """Kept coefficients of some images, as stored; shape (len(rows), m)."""
+    return kept.select(_cache().take(kept.run, "wavelets", rows))
+
+
+def load(run: Run, *parts: str) -> np.ndarray:
+    """A partial result of this stage."""
+    return run.load("partial", STAGE, *parts)

@@ -1,0 +1,120 @@
+"""Exact duplicates: images whose bytes, or whose full-resolution pixels, are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from daskim.kernels.ward import components
+from daskim.lake import full_digest, quiet_native_stderr, read_images
+from daskim.settings import Settings
+from daskim.stages import Context, Need, Size, Stage
+from daskim.store import Run
+
+__all__ = ["STAGE", "exact_pairs"]
+
+# Images read again by one task.
+BATCH = 64
+
+
+def exact_pairs(table: pd.DataFrame, full_digests: Mapping[int, bytes | None]) -> pd.DataFrame:
+    """Groups of exact duplicates.
+
+    Parameters
+    ----------
+    table : DataFrame
+        row, file_digest, digest, full of the readable images.
+    full_digests : mapping of row to digest
+        Of the full-resolution pixels, for the rows that `suspects` names.
+
+    Returns
+    -------
+    DataFrame
+        row, group (its smallest row), by ("bytes" where a copy of the same bytes is in the group, else "pixels");
+        groups of two and more, ordered by row.
+    """
+    table = table.sort_values("row", ignore_index=True)
+    position = np.arange(len(table))
+    by_bytes = table.groupby("file_digest", sort=False)["row"].transform("idxmin").to_numpy()
+    whole = table["digest"].where(table["full"], None)
+    checked = pd.Series([full_digests.get(row) for row in table["row"].tolist()], dtype=object)
+    # digests of different kinds must not meet: their first byte says which they are
+    pixels = [b"f" + full if full is not None else b"s" + small if small is not None else b"b" + own
+              for full, small, own in zip(checked, whole, table["file_digest"])]  # fmt: skip
+    by_pixels = pd.Series(position).groupby(pd.Series(pixels), sort=False).transform("min").to_numpy()
+    group = components(len(table), np.concatenate([position, position]), np.concatenate([by_bytes, by_pixels]))
+    size = np.bincount(group, minlength=group.max(initial=-1) + 1)
+    first = np.full(size.size, -1, dtype=np.int64)
+    first[group[::-1]] = table["row"].to_numpy()[::-1]
+    copies = table.groupby("file_digest", sort=False)["row"].transform("size").to_numpy()
+    out = pd.DataFrame({"row": table["row"], "group": first[group], "by": np.where(copies > 1, "bytes", "pixels")})
+    return out[size[group] > 1].reset_index(drop=True)
+
+
+def suspects(table: pd.DataFrame) -> np.ndarray:
+    """Rows whose standard pixels equal another file's although they are not the full pixels: one a distinct file."""
+    distinct = table.sort_values("row").drop_duplicates("file_digest")
+    group = distinct.groupby("digest")
+    mixed = (group["row"].transform("size") > 1) & ~group["full"].transform("all")
+    return distinct.loc[mixed, "row"].to_numpy()
+
+
+def _run(context: Context) -> dict[str, Any]:
+    columns = ["row", "file_digest", "digest", "full", "status"]
+    table = context.run.read_table("images", columns).to_pandas()
+    table = table[table["status"].isin(["ok", "flat"])].reset_index(drop=True)
+    rows = suspects(table)
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    keys = [f"{index:06d}" for index in range(len(batches))]
+    calls = [(batch, context.known.rows, context.source_options) for batch in batches]
+    infos = context.engine.each("exact", "pixels", keys, calls, full_digests)
+    found: dict[int, bytes | None] = {}
+    for info in infos:
+        for row, text in info["digests"].items():
+            found[int(row)] = bytes.fromhex(text) if text else None
+    spread = {}  # copies of the same bytes have the same pixels
+    by_file = dict(zip(table["row"].tolist(), table["file_digest"].tolist()))
+    full = {by_file[row]: value for row, value in found.items()}
+    for row, name in by_file.items():
+        if name in full:
+            spread[row] = full[name]
+    exact = exact_pairs(table, spread)
+    context.run.write_part("exact", "000000", pa.Table.from_pandas(exact, preserve_index=False))
+    return {
+        "n_exact_groups": int(exact["group"].nunique()),
+        "n_exact": len(exact) - int(exact["group"].nunique()),
+        "n_looked_at_again": len(rows),
+    }
+
+
+def full_digests(run: Run, key: str, rows: np.ndarray, block: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Digests of the full-resolution pixels of some rows, as hexadecimal text; empty where they cannot be read."""
+    out: dict[str, str] = {}
+    with quiet_native_stderr():
+        for index in np.unique(rows // block).tolist():
+            mine = rows[rows // block == index]
+            part = run.read_part("index", f"{index:06d}").take(pa.array(mine - index * block))
+            for row, raw in zip(mine.tolist(), read_images(part, options)):
+                digest = full_digest(raw)
+                out[str(row)] = digest.hex() if digest else ""
+    return {"digests": out}
+
+
+def _need(size: Size, settings: Settings, workers: int) -> Need:
+    photograph = 6 * min(settings.images.max_pixels, 25_000_000) if size.bytes > 20_000 * size.n else 4_000_000
+    return Need(blocks=1, read=0, write=40 * size.n // 10, task=photograph, driver=600 * size.n)
+
+
+STAGE = Stage(
+    name="exact",
+    version=1,
+    reads=("images",),
+    settings=(),
+    leaves=("tables/exact",),
+    run=_run,
+    need=_need,
+)

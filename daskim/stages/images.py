@@ -1,0 +1,101 @@
+"""Every image as one standard array, with its digests and its status."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from daskim.errors import BadInputs
+from daskim.lake import ImageSpec, decoder_versions, standardise_block
+from daskim.settings import Settings
+from daskim.stages import Context, Need, Size, Stage
+from daskim.store import Run, block_bounds
+
+__all__ = ["STAGE"]
+
+GOOD = ("ok", "flat")
+
+
+def _spec(context: Context) -> ImageSpec:
+    images, size = context.settings.images, context.known
+    return ImageSpec(
+        height=size.height,
+        width=size.width,
+        mode=images.mode,
+        filter=images.filter,
+        fit="native" if images.size == "native" else images.fit,
+        draft=images.draft,
+        max_pixels=images.max_pixels,
+        max_bytes=images.max_bytes,
+        flat_std=images.flat_std,
+    )
+
+
+def _run(context: Context) -> dict[str, Any]:
+    size = context.known
+    shape = (size.n, size.height, size.width, size.channels)
+    if not context.engine.run.marked("images"):
+        context.run.create_array("images", shape, "u1", size.rows)
+    bounds = block_bounds(size.n, size.rows)
+    keys = [f"{index:06d}" for index in range(len(bounds))]
+    calls = [(lo, hi, _spec(context), context.source_options) for lo, hi in bounds]
+    infos = context.engine.each("images", "block", keys, calls, standard_block)
+    status: Counter[str] = Counter()
+    for info in infos:
+        status.update(info["status"])
+    bad = size.n - sum(status[name] for name in GOOD)
+    if bad > context.settings.images.max_bad * size.n:
+        worst = ", ".join(f"{count} {name}" for name, count in status.most_common() if name not in GOOD)
+        raise BadInputs(
+            f"{bad} of {size.n} images are broken ({worst}): more than images.max_bad = {context.settings.images.max_bad:g}",
+            f"Their reasons are in the table `images` of {context.run.url}. Mend the source, or raise --max-bad.",
+        )
+    if bad == size.n:
+        raise BadInputs(f"none of the {size.n} images can be read", f"See the table `images` of {context.run.url}.")
+    return {"status": dict(sorted(status.items()))}
+
+
+def standard_block(run: Run, key: str, lo: int, hi: int, spec: ImageSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Read and decode the rows of one block; write their pixels and their part of the table."""
+    index = run.read_part("index", key)
+    pixels, table = standardise_block(index, spec, options)
+    run.array("images")[lo:hi] = pixels
+    table = table.add_column(0, "row", index["row"])
+    run.write_part("images", key, table)
+    return {"rows": hi - lo, "status": dict(Counter(table["status"].to_pylist()))}
+
+
+def _need(size: Size, settings: Settings, workers: int) -> Need:
+    mean = max(2_000, size.bytes // max(1, size.n))
+    block = size.rows * size.pixels
+    # a block's files and pixels, their compressed copy, and the decoder's full picture at the size that is let through
+    photograph = 3 * min(settings.images.max_pixels, 25_000_000) if mean > 20_000 else 4_000_000
+    return Need(
+        blocks=size.blocks,
+        read=size.bytes,
+        write=size.n * (size.pixels + 150),
+        task=3 * block + 2 * size.rows * mean + photograph,
+        driver=1_000 * size.blocks,
+    )
+
+
+STAGE = Stage(
+    name="images",
+    version=1,
+    reads=("index",),
+    settings=(
+        "images.size",
+        "images.mode",
+        "images.filter",
+        "images.fit",
+        "images.draft",
+        "images.max_pixels",
+        "images.max_bytes",
+        "images.flat_std",
+    ),
+    leaves=("tables/images", "arrays/images"),
+    run=_run,
+    need=_need,
+    versions=lambda settings: decoder_versions(),
+)

@@ -1,0 +1,58 @@
+"""Wavelet coefficients of every image: the tall matrix W."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from daskim.plugins import find, transform_of
+from daskim.settings import Settings
+from daskim.stages import Context, Need, Size, Stage
+
+__all__ = ["STAGE"]
+
+
+def _run(context: Context) -> dict[str, Any]:
+    size = context.known
+    transform = transform_of(context.settings.wavelets, (size.height, size.width, size.channels))
+    for note in transform.notes:
+        context.say(f"wavelets: {note}")
+    if not context.run.marked("wavelets"):
+        attributes = {"scale": transform.scale}
+        context.run.create_array("wavelets", (size.n, transform.columns), transform.dtype, size.rows, attributes)
+    images = da.from_zarr(context.run.array("images"), chunks=(size.rows, -1, -1, -1))
+    coefficients = images.map_blocks(
+        transform,
+        dtype=transform.dtype,
+        drop_axis=[1, 2, 3],
+        new_axis=[1],
+        chunks=(images.chunks[0], (transform.columns,)),
+        meta=np.empty((0, 0), dtype=transform.dtype),
+    )
+    context.engine.materialise("wavelets", "block", coefficients, "wavelets")
+    return {"columns": transform.columns, "scale": transform.scale, "exact": transform.exact, "notes": transform.notes}
+
+
+def _need(size: Size, settings: Settings, workers: int) -> Need:
+    coefficients = size.columns * size.itemsize
+    return Need(
+        blocks=size.blocks,
+        read=size.n * size.pixels,
+        write=size.n * coefficients,
+        task=size.rows * (2 * size.pixels + 3 * coefficients) + 256 * size.pixels * 16,
+        driver=1_000 * size.blocks,
+    )
+
+
+STAGE = Stage(
+    name="wavelets",
+    version=1,
+    reads=("images",),
+    settings=("wavelets",),
+    leaves=("arrays/wavelets",),
+    run=_run,
+    need=_need,
+    versions=lambda settings: find("transforms", settings.wavelets.transform)((8, 8, 1)).versions,
+)

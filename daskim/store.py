@@ -1,0 +1,281 @@
+"""The only door to Zarr and Parquet: one run, in a directory or at any fsspec URL.
+
+    RUN/arrays            one Zarr group: `images`, `wavelets`, ...
+    RUN/tables/NAME/      Parquet, one part a block, in the order of the part names
+    RUN/state/STAGE/      stage.json (what was asked), blocks/KEY.json (markers), sealed.json (facts and times)
+    RUN/partial/STAGE/    small results on their way to a fold; gone when the stage is sealed
+
+A marker is written after the data of its block, and a seal after all markers, so that whatever is marked is whole.
+Zarr does not store a chunk that equals its fill value: counting chunks would be no rule for resuming.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import posixpath
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.storage import FsspecStore, LocalStore
+
+from daskim.errors import SourceError
+
+__all__ = ["BlockCache", "Run", "block_bounds"]
+
+# An inner chunk of about 1 MB: one row costs at most that to read, and the codec runs inside the cache.
+INNER_BYTES = 1_000_000
+
+
+def block_bounds(n: int, rows: int) -> list[tuple[int, int]]:
+    """[lo, hi) of each block of `rows` rows."""
+    return [(lo, min(lo + rows, n)) for lo in range(0, n, rows)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run at a path or URL. Small and picklable: workers open their own connection.
+
+    Parameters
+    ----------
+    url : str
+        A directory or any fsspec URL.
+    options : dict
+        For fsspec; credentials stay in memory and are never written.
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+
+    @property
+    def local(self) -> Path | None:
+        """The directory, or None for a URL."""
+        return Path(self.url) if "://" not in self.url else None
+
+    def _fs(self) -> tuple[Any, str]:
+        return _filesystem(self.url, json.dumps(dict(self.options), sort_keys=True))
+
+    def path(self, *parts: str) -> str:
+        return posixpath.join(self._fs()[1], *parts)
+
+    # files ------------------------------------------------------------------------------------------------------
+
+    def exists(self, *parts: str) -> bool:
+        fs, _ = self._fs()
+        return bool(fs.exists(self.path(*parts)))
+
+    def read(self, *parts: str) -> bytes:
+        fs, _ = self._fs()
+        return bytes(fs.cat_file(self.path(*parts)))
+
+    def write(self, data: bytes, *parts: str) -> None:
+        """Write one file so that it is there whole or not at all."""
+        local = self.local
+        try:
+            if local is not None:
+                target = local.joinpath(*parts)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+                temporary.write_bytes(data)
+                temporary.replace(target)
+                return
+            fs, _ = self._fs()
+            fs.makedirs(posixpath.dirname(self.path(*parts)), exist_ok=True)
+            fs.pipe_file(self.path(*parts), data)
+        except OSError as error:
+            raise SourceError(
+                f"run {self.url}: cannot write {posixpath.join(*parts)} ({error})", "Choose another place with --run."
+            ) from error
+
+    def remove(self, *parts: str) -> None:
+        fs, _ = self._fs()
+        if fs.exists(self.path(*parts)):
+            fs.rm(self.path(*parts), recursive=True)
+
+    def names(self, *parts: str) -> list[str]:
+        """File and folder names directly below a folder, sorted; empty where there is none."""
+        fs, _ = self._fs()
+        try:
+            listed = fs.ls(self.path(*parts), detail=False, refresh=True)
+        except TypeError:
+            listed = fs.ls(self.path(*parts), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(posixpath.basename(str(name).rstrip("/")) for name in listed)
+
+    def read_json(self, *parts: str) -> dict[str, Any] | None:
+        try:
+            return json.loads(self.read(*parts))
+        except FileNotFoundError:
+            return None
+
+    def write_json(self, value: Mapping[str, Any], *parts: str) -> None:
+        self.write((json.dumps(value, indent=1, default=_plain) + "\n").encode(), *parts)
+
+    # tables -----------------------------------------------------------------------------------------------------
+
+    def write_part(self, table: str, key: str, data: pa.Table) -> int:
+        """One part of a table; returns its size in bytes. A part of the same key is replaced."""
+        buffer = io.BytesIO()
+        pq.write_table(data, buffer, compression="zstd", compression_level=1)
+        self.write(buffer.getvalue(), "tables", table, f"{key}.parquet")
+        return buffer.tell()
+
+    def read_part(self, table: str, key: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(io.BytesIO(self.read("tables", table, f"{key}.parquet")), columns=columns)
+
+    def parts(self, table: str) -> list[str]:
+        """Keys of the parts of a table, in order."""
+        return [name.removesuffix(".parquet") for name in self.names("tables", table) if name.endswith(".parquet")]
+
+    def read_table(self, table: str, columns: list[str] | None = None) -> pa.Table:
+        """All parts of a table, in the order of their keys."""
+        keys = self.parts(table)
+        if not keys:
+            raise SourceError(
+                f"run {self.url}: no table {table}", "Run `python -m daskim.jobs.reduce` to the end first."
+            )
+        return pa.concat_tables([self.read_part(table, key, columns) for key in keys])
+
+    # arrays -----------------------------------------------------------------------------------------------------
+
+    def _zarr_store(self) -> LocalStore | FsspecStore:
+        local = self.local
+        if local is not None:
+            return LocalStore(str(local / "arrays"))
+        return FsspecStore.from_url(posixpath.join(self.url, "arrays"), storage_options=dict(self.options) or None)
+
+    def create_array(
+        self, name: str, shape: tuple[int, ...], dtype: Any, rows: int, attributes: Mapping[str, Any] | None = None
+    ) -> zarr.Array:
+        """A new array whose shards are blocks of `rows` rows; an older one of that name goes.
+
+        Notes
+        -----
+        One shard a block: tasks that write different blocks never touch one file. LZ4 with bit shuffle took 1.2 GB/s
+        and 1.75 : 1 on integer Haar coefficients, against 0.4 GB/s and 2.3 : 1 of Zstandard.
+        """
+        row_bytes = max(1, int(np.prod(shape[1:])) * np.dtype(dtype).itemsize)
+        inner = _divisor(rows, max(1, INNER_BYTES // row_bytes))
+        return zarr.create_array(
+            self._zarr_store(),
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            chunks=(inner, *shape[1:]),
+            shards=(rows, *shape[1:]),
+            compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+            fill_value=0,
+            attributes=dict(attributes or {}),
+            overwrite=True,
+        )
+
+    def array(self, name: str) -> zarr.Array:
+        return zarr.open_array(self._zarr_store(), path=name, mode="r+")
+
+    # partial results --------------------------------------------------------------------------------------------
+
+    def save(self, value: np.ndarray, *parts: str) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, value, allow_pickle=False)
+        self.write(buffer.getvalue(), *parts)
+
+    def load(self, *parts: str) -> np.ndarray:
+        return np.load(io.BytesIO(self.read(*parts)), allow_pickle=False)
+
+    # markers and seals ------------------------------------------------------------------------------------------
+
+    def mark(self, stage: str, key: str, info: Mapping[str, Any]) -> None:
+        self.write(json.dumps(info, default=_plain).encode(), "state", stage, "blocks", f"{key}.json")
+
+    def marked(self, stage: str) -> set[str]:
+        return {name.removesuffix(".json") for name in self.names("state", stage, "blocks") if name.endswith(".json")}
+
+    def marker(self, stage: str, key: str) -> dict[str, Any]:
+        return self.read_json("state", stage, "blocks", f"{key}.json") or {}
+
+
+class BlockCache:
+    """Rows of an array through a bounded cache of decoded blocks, shared by the threads of a process.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of decoded blocks that are kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held: OrderedDict[tuple[str, str, str, int], np.ndarray] = OrderedDict()
+        self.bytes = 0
+        self.reads = 0
+        self.lock = Lock()
+
+    def block(self, run: Run, name: str, array: zarr.Array, index: int) -> np.ndarray:
+        key = (run.url, name, str(array.attrs.get("fingerprint")), index)
+        with self.lock:
+            if key in self.held:
+                self.held.move_to_end(key)
+                return self.held[key]
+        rows = array.shards[0] if array.shards else array.chunks[0]
+        data = np.asarray(array[index * rows : (index + 1) * rows])
+        with self.lock:
+            self.reads += 1
+            if key not in self.held:
+                self.held[key] = data
+                self.bytes += data.nbytes
+            while self.bytes > self.limit and len(self.held) > 1:
+                _, old = self.held.popitem(last=False)
+                self.bytes -= old.nbytes
+        return data
+
+    def take(self, run: Run, name: str, rows: np.ndarray) -> np.ndarray:
+        """The given rows of an array (any order, repeats allowed), block by block."""
+        array = run.array(name)
+        size = array.shards[0] if array.shards else array.chunks[0]
+        out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
+        owner = np.asarray(rows) // size
+        for index in np.unique(owner).tolist():
+            mine = np.flatnonzero(owner == index)
+            out[mine] = self.block(run, name, array, index)[np.asarray(rows)[mine] - index * size]
+        return out
+
+    def clear(self) -> None:
+        with self.lock:
+            self.held.clear()
+            self.bytes = 0
+
+
+@lru_cache(maxsize=16)
+def _filesystem(url: str, options: str) -> tuple[Any, str]:
+    try:
+        return fsspec.core.url_to_fs(url, **json.loads(options))
+    except (ImportError, ValueError, OSError) as error:
+        raise SourceError(
+            f"run {url}: {error}", "A run is a directory or an fsspec URL such as s3://bucket/run."
+        ) from None
+
+
+def _divisor(rows: int, most: int) -> int:
+    """The largest divisor of `rows` that is at most `most`."""
+    return max(k for k in range(1, min(rows, most) + 1) if rows % k == 0)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} does not go into JSON")
