@@ -19,7 +19,7 @@ from daskim.settings import Settings, resolve
 from daskim.stages import Context, Size
 from daskim.store import Run
 
-__all__ = ["Reduction", "open_run", "preview_run", "reduce", "run_settings"]
+__all__ = ["Reduction", "absolute_inputs", "open_place", "open_run", "preview_run", "reduce", "run_settings"]
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,15 @@ def run_settings(
 ) -> Settings:
     """Settings for a source: local paths made absolute, so that a run can go on from another directory."""
     items = [source] if isinstance(source, str | os.PathLike) else list(source)
-    inputs = tuple(_absolute(os.fspath(item)) for item in items)
+    inputs = absolute_inputs([os.fspath(item) for item in items])
     return resolve([("settings", {**values, "source.inputs": inputs})])
+
+
+def absolute_inputs(items: Sequence[str]) -> tuple[str, ...]:
+    """Local paths made absolute; URLs as they are."""
+    if not all(items):
+        raise SettingsError("an INPUT is empty", "Give a path or an fsspec URL.")
+    return tuple(item if "://" in item or "::" in item else os.path.abspath(item) for item in items)
 
 
 def preview_run(
@@ -152,12 +159,6 @@ def open_run(run: str | os.PathLike[str], *, run_options: Mapping[str, Any] | No
     if summary is None:
         raise SourceError(f"{where} holds no finished run", "Give the directory that --run named.")
     return Reduction(where, summary, dict(run_options or {}))
-
-
-def _absolute(item: str) -> str:
-    if not item:
-        raise SettingsError("an INPUT is empty", "Give a path or an fsspec URL.")
-    return item if "://" in item or "::" in item else os.path.abspath(item)
 
 
 def _context(

@@ -39,7 +39,7 @@ class Images(Section):
 
     size: str = Field("32x32", description="HxW in pixels, or native for sets of one size")
     mode: Literal["RGB", "L"] = Field("RGB", description="colour or luma")
-    filter: Literal["area", "bilinear", "bicubic", "lanczos"] = Field("area", description="resize filter")
+    filter: Literal["area", "bilinear", "bicubic", "lanczos"] = Field("bilinear", description="resize filter")
     fit: Literal["stretch", "crop", "pad"] = Field("stretch", description="what happens to another aspect ratio")
     draft: bool = Field(True, description="decode JPEG at a reduced scale where the target is small")
     max_pixels: int = Field(100_000_000, ge=1, description="larger images are refused unread, in pixels")

@@ -29,6 +29,8 @@ __all__ = [
 # is about d * eps = 1e-12 of the *largest* residual, so ties are recognised reliably near the top, where they decide
 # most.
 TIE = 1e-12
+# A condition number by Lanczos (relative accuracy 1e-9) this near to tau is worked out again by a dense decomposition.
+NEAR_TAU = 1e-6
 # Below this order a dense singular value decomposition is faster than Lanczos.
 DENSE = 400
 
@@ -278,7 +280,7 @@ def largest_well_conditioned(factor: PivotedFactor, tau: float) -> tuple[int, di
     """The largest m with cond(first m chosen columns) < tau, and the condition numbers found on the way.
 
     Adding a column can only raise the largest and lower the smallest singular value (interlacing), so the condition
-    number grows with m, m is unique, and bisection is exact. Values within 1e-3 of tau are settled by a dense SVD.
+    number grows with m, m is unique, and bisection is exact. Values within 1e-6 of tau are settled by a dense SVD.
 
     Returns
     -------
@@ -299,7 +301,7 @@ def largest_well_conditioned(factor: PivotedFactor, tau: float) -> tuple[int, di
     def cond(k: int) -> float:
         if k not in known:
             value = leading_condition(factor.r, k, inverse=inverse)
-            if inverse is not None and DENSE < k <= factor.rank and abs(value / tau - 1) < 1e-3:
+            if inverse is not None and DENSE < k <= factor.rank and abs(value / tau - 1) < NEAR_TAU:
                 value = leading_condition(factor.r, k)
             known[k] = value
         return known[k]

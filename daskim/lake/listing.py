@@ -59,6 +59,22 @@ def list_images(
         An unknown format, an ambiguous INPUT, a bad `limit` or `sample`.
     SourceError
         An INPUT that cannot be reached or holds no image; two images of one id.
+
+    Notes
+    -----
+    ========== =================================== ============================ ==================================
+    format     id                                  label                        split
+    ========== =================================== ============================ ==================================
+    folder     path relative to the INPUT          first folder after the split first folder, if it names one
+    manifest   ``file_name`` or ``uri``            column ``label``             column ``split``
+    webdataset shard "/" member                    sibling .cls, .txt or .json  start of the shard's name
+    parquet    ``image.path``, else file "#" row   column ``label``             column, else start of file's name
+    array      file ["/" key] "#" index            array beside it              word in its name or key
+    idx        file without .gz "#" index          file of labels beside it     start of the file's name
+    ========== =================================== ============================ ==================================
+
+    Where a name is silent, the INPUT's first folder named train, test, val, valid or validation is the split.
+    Bytes of a name that are not UTF-8 and control characters are written as ``\\xNN`` (`daskim.lake.names`).
     """
     if isinstance(inputs, str):
         inputs = [inputs]

@@ -7,7 +7,8 @@ Columns: ``file_name`` or ``uri``, and optionally ``label`` and ``split``; other
 * ``uri`` may be any URL, and, where the manifest itself is a local file, an absolute local path or ``file://``
   URL. A manifest that lies on a remote store cannot make us read local files: outside-source. A relative ``uri``
   is a ``file_name``.
-* ``--storage-option`` is used for URLs of the manifest's own protocol, and for no other host's.
+* ``--storage-option`` is used for every URL that a local manifest names. A manifest that lies on a remote store
+  gets it only for URLs of its own protocol: the others are read without (`NO_OPTIONS` in column ``member``).
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.utils import get_protocol
 
 from daskim.errors import SourceError
 from daskim.lake.folder import Entry, rows_of_entries
 from daskim.lake.names import escape
 from daskim.lake.place import Place, failure_of_store, is_local, locate
 
-__all__ = ["MANIFEST_EXTENSIONS", "list_manifest", "manifest_columns"]
+__all__ = ["MANIFEST_EXTENSIONS", "NO_OPTIONS", "list_manifest", "manifest_columns"]
 
 MANIFEST_EXTENSIONS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"})
+NO_OPTIONS = "without-options"
 _NAMES = ("file_name", "uri", "label", "split")
 Table = dict[str, list[str | None]]
 
@@ -49,11 +52,24 @@ def list_manifest(place: Place, ext: str) -> pa.Table:
     names, uris = table.get("file_name", nothing), table.get("uri", nothing)
     entries = [_entry(place, name, uri, row) for row, (name, uri) in enumerate(zip(names, uris))]
     rows = rows_of_entries(entries, "manifest")
-    for column in ("label", "split"):
-        values = table.get(column, nothing)
+    bare = [NO_OPTIONS if _is_strange(place, entry.place) else None for entry in entries]
+    for column, values in (
+        ("label", table.get("label", nothing)),
+        ("split", table.get("split", nothing)),
+        ("member", bare),
+    ):
         index = rows.schema.get_field_index(column)
         rows = rows.set_column(index, column, pa.array(values, pa.string()))
     return rows
+
+
+def _is_strange(manifest: Place, place: Place) -> bool:
+    """Whether a URL in a remote manifest leads to another kind of store."""
+    return (
+        manifest.fs is not None
+        and isinstance(place, Foreign)
+        and get_protocol(place.path) != get_protocol(manifest.url)
+    )
 
 
 def manifest_columns(place: Place, ext: str) -> Table:

@@ -15,6 +15,7 @@ from daskim.errors import DaskimError
 from daskim.lake.arrays import open_array
 from daskim.lake.cache import SHARED
 from daskim.lake.idx import open_idx
+from daskim.lake.manifest import NO_OPTIONS
 from daskim.lake.parquet import read_parquet
 from daskim.lake.place import Place, batches, failure_of_store, is_local, locate, secrets_of
 from daskim.lake.records import Failure, Raw
@@ -144,8 +145,7 @@ def _read_files(run: _Run) -> Iterator[Raw]:
     for start, stop in batches(run.sizes):
         group = run.containers[start:stop]
         remote = [i for i, url in enumerate(group) if not is_local(url)]
-        fetched = _fetch(run, [group[i] for i in remote], [run.sizes[start + i] for i in remote]) if remote else []
-        answers = dict(zip(remote, fetched))
+        answers = dict(zip(remote, _fetch(run, [start + i for i in remote])))
         for i, url in enumerate(group):
             yield answers.pop(i) if i in answers else _read_local(url, run.max_bytes)
 
@@ -163,13 +163,15 @@ def _bounded(data: bytes, max_bytes: int) -> bytes | Failure:
     return data
 
 
-def _fetch(run: _Run, urls: Sequence[str], sizes: Sequence[int]) -> list[bytes | Failure]:
+def _fetch(run: _Run, rows: Sequence[int]) -> list[bytes | Failure]:
     """Remote files, concurrently where the file system can; one request each."""
-    answers: list[bytes | Failure] = [Failure("read-error", "not asked")] * len(urls)
+    answers: list[bytes | Failure] = [Failure("read-error", "not asked")] * len(rows)
+    sizes = [run.sizes[row] for row in rows]
     stores: dict[int, tuple[Any, list[int], list[str], tuple[str, ...]]] = {}
-    for index, url in enumerate(urls):
+    for index, row in enumerate(rows):
+        options = {} if run.members[row] == NO_OPTIONS else run.options
         try:
-            place = locate(url, run.options, stored=True)
+            place = locate(run.containers[row], options, stored=True)
         except DaskimError as error:
             answers[index] = Failure("unsupported", error.what)
             continue

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from daskim.errors import SettingsError, SourceError
+from daskim.errors import DaskimError, SettingsError, SourceError
 from daskim.lake import idx
 from daskim.lake.folder import Entry, Found, list_folder, walk
 from daskim.lake.manifest import MANIFEST_EXTENSIONS, list_manifest
@@ -33,24 +33,27 @@ def list_input(
 ) -> tuple[pa.Table, Mapping[str, int]]:
     """Rows of one INPUT, and what was passed over, counted by extension."""
     place = locate(given, options)
-    if place.fs is None:
-        place = Place(os.path.realpath(place.path))
     try:
-        folder, size, mtime = place.info()
-        if place.fs is None and not folder and not os.path.isfile(place.path):
-            raise SourceError(f"{given!r} is a FIFO, socket or device", "Name a file or folder.")
-        if folder and not _is_zarr(place):
-            found = walk(place, progress)
-        else:
-            name = os.path.basename(given.rstrip("/")) if place.fs is None and "://" not in given else place.name
-            found = Found([Entry(escape(name or place.name), place, size, mtime)], lone=True)
+        return _list_place(given, place, format, options, progress)
+    except DaskimError:
+        raise
     except OSError as error:
         raise _unreachable(given, error, place) from None
+    except Exception as error:
+        # Stores raise classes of their own (missing credentials, refused connections), not always OSError.
+        if place.fs is None:
+            raise
+        raise _unreachable(given, error, place) from None
+
+
+def _list_place(
+    given: str, place: Place, format: str, options: Mapping[str, Any], progress: Progress
+) -> tuple[pa.Table, Mapping[str, int]]:
+    found = _find(given, place, progress)
     if format == "auto":
         format = _recognise(given, found)
     tables = _LISTERS[format](given, found, options, progress)
-    rows = sum(table.num_rows for table in tables)
-    if rows == 0:
+    if sum(table.num_rows for table in tables) == 0:
         raise SourceError(f"{given!r} holds no image ({_seen(found)})", _EXPECTED + ".")
     table = pa.concat_tables(tables)
     if format not in ("folder", "manifest"):
@@ -58,7 +61,20 @@ def list_input(
     return table, found.ignored
 
 
-def _unreachable(given: str, error: OSError, place: Place) -> SourceError:
+def _find(given: str, place: Place, progress: Progress) -> Found:
+    """All files of the INPUT; one entry where it is a file or a Zarr hierarchy."""
+    name = place.name
+    if place.fs is None:
+        place = Place(os.path.realpath(place.path))
+    folder, size, mtime = place.info()
+    if place.fs is None and not folder and not os.path.isfile(place.path):
+        raise SourceError(f"{given!r} is a FIFO, socket or device", "Name a file or folder.")
+    if folder and not _is_zarr(place):
+        return walk(place, progress)
+    return Found([Entry(escape(name), place, size, mtime)], lone=True)
+
+
+def _unreachable(given: str, error: Exception, place: Place) -> SourceError:
     failure = failure_of_store(error, place.secrets)
     if failure.status == "missing":
         return SourceError(f"{given!r} does not exist", "Check the path or URL, and --storage-option.")

@@ -65,8 +65,9 @@ class ImageSpec:
         ratio; pad: the whole image inside, the rest grey 128; native: no resize, and an image of another size
         has status ``size-mismatch``.
     draft : bool
-        Decode JPEG at 1/2, 1/4 or 1/8 of its size where that still leaves twice the target in both
-        directions. Standard pixels then differ by a few grey levels from those of a lossless copy.
+        Decode JPEG at 1/2, 1/4 or 1/8 of its size where that still leaves twice the target (four times with
+        filter area) in both directions. Standard pixels then differ by a few grey levels from those of a
+        lossless copy, so that the two are not found to be exact duplicates; switch it off to find these.
     max_pixels : int
         Bound on width * height, checked from the header before memory is taken.
     max_bytes : int

@@ -52,7 +52,8 @@ def leaf_rows(method: str, n: int, d: int) -> int:
     """Rows of W in one leaf of the fold. From n and d alone: neither blocks nor workers change the sums."""
     if method == "tsqr":
         return max(4 * d, 1024)
-    return max(8192, -(-n // (PARTS * 1024)) * 1024)
+    leaves = min(max(n // 8192, 8), PARTS)
+    return max(1024, -(-n // (leaves * 512)) * 512)
 
 
 def add(*parts: np.ndarray) -> np.ndarray:

@@ -283,6 +283,19 @@ def test_draft_stays_close_to_the_full_decode():
     assert (fast.width, fast.height) == (640, 512)
 
 
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_draft_keeps_the_picture_in_its_place(orientation, fit):
+    # 203 and 251 are no multiples of 4: the last row and column of the reduced decode cover a part of a pixel.
+    data = encode(picture(4, 203, 251) // 2 + 64, "JPEG", quality=95, subsampling=0, exif=exif(orientation))
+    spec = ImageSpec(24, 20, fit=fit, filter="bilinear")
+    slow = ok(data, ImageSpec(24, 20, fit=fit, filter="bilinear", draft=False)).pixels
+    gap = np.abs(ok(data, spec).pixels.astype(int) - slow)
+    assert draft_scale(203, 251, spec) == 4
+    assert gap.mean() < 0.6
+    assert gap.max() <= 4
+
+
 def test_native_fit_refuses_other_sizes():
     standard = standardise(encode(RGB), ImageSpec(48, 40, fit="native"))
     assert standard.status == "size-mismatch"

@@ -58,7 +58,7 @@ def test_odd_names_are_read(tmp_path):
         with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
             file.write(PNG)
     listing = list_images([str(tmp_path)])
-    pixels, table = standardise_block(listing.table, ImageSpec())
+    _, table = standardise_block(listing.table, ImageSpec())
     assert set(column(table, "status")) == {"ok"}
     assert {os.fsencode(unescape(name)) for name in column(table, "id")} == set(names)
     assert column(table, "id") == sorted(column(table, "id"))
@@ -160,6 +160,28 @@ def test_store_failures_are_statuses_and_keep_secrets(memory, monkeypatch, error
     assert "sig=abc" not in column(table, "reason")[0]
 
 
+def test_a_store_that_refuses_is_a_source_error(memory, monkeypatch):
+    memory.pipe("/s/a.png", PNG)
+
+    def refuse(self, *args, **kwargs):
+        raise RuntimeError("no credentials for TOPSECRET")
+
+    monkeypatch.setattr(type(memory), "find", refuse)
+    with pytest.raises(SourceError, match=r"RuntimeError: no credentials for \*\*\*"):
+        list_images(["memory://s"], storage_options={"secret": "TOPSECRET"})
+
+
+def test_an_input_that_is_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.png").write_bytes(PNG)
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "one.png").symlink_to("real/a.png")
+    for source, name in (("link", "a.png"), ("one.png", "one.png")):
+        listing = list_images([str(tmp_path / source)])
+        assert column(listing.table, "id") == [name]
+        assert column(standardise_block(listing.table, ImageSpec())[1], "status") == ["ok"]
+
+
 def test_options_never_end_in_the_listing(memory):
     memory.pipe("/s/a.png", PNG)
     listing = list_images(["memory://s"], storage_options={"secret": "TOPSECRET"})
@@ -209,7 +231,7 @@ def test_threads_agree_with_one(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(lambda start: standardise_block(table.slice(start, 5), ImageSpec()), range(0, 40, 5)))
     np.testing.assert_array_equal(np.concatenate([part[0] for part in parts]), pixels)
-    assert sum((part[1].to_pylist() for part in parts), []) == rows.to_pylist()
+    assert [row for part in parts for row in part[1].to_pylist()] == rows.to_pylist()
 
 
 def test_records_pickle(tmp_path):

@@ -67,7 +67,7 @@ def test_memory_folder_with_brackets_in_names(memory):
     listing = list_images(["memory://set"])
     assert column(listing.table, "id") == ["bare", "empty.png", "train/a/x*.png", "train/a/x[1].png"]
     assert column(listing.table, "status") == ["ok", "empty", "ok", "ok"]
-    pixels, table = standardise_block(listing.table, NATIVE)
+    pixels, _ = standardise_block(listing.table, NATIVE)
     np.testing.assert_array_equal(pixels[[0, 2, 3]], STACK[[2, 1, 0]])
     del memory.store["/set/train/a/x[1].png"]
     assert column(standardise_block(listing.table, NATIVE)[1], "status")[-1] == "missing"
@@ -123,6 +123,22 @@ def test_manifest_uris(tmp_path, memory):
     far = list_images(["memory://far/m.csv"])
     assert column(far.table, "status") == ["outside-source", "ok"]
     np.testing.assert_array_equal(standardise_block(far.table, NATIVE)[0][1], PICTURES[1])
+
+
+def test_a_remote_manifest_does_not_hand_its_options_to_other_stores(memory, monkeypatch):
+    memory.pipe("/far/m.csv", b"uri\nhttp://elsewhere/x.png\nmemory://far/b.png\n")
+    memory.pipe("/far/b.png", encode(PICTURES[1]))
+    options = {"token": "TOPSECRET"}
+    listing = list_images(["memory://far/m.csv"], storage_options=options)
+    seen = []
+
+    def note(url, given=None, **kwargs):
+        seen.append((url, dict(given or {})))
+        return __import__("daskim.lake.place", fromlist=["x"]).locate("memory://far/b.png")
+
+    monkeypatch.setattr("daskim.lake.read.locate", note)
+    assert len(list(read_images(listing.table, options))) == 2
+    assert seen == [("http://elsewhere/x.png", {}), ("memory://far/b.png", options)]
 
 
 @pytest.mark.parametrize(

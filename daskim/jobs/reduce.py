@@ -1,0 +1,321 @@
+"""python -m daskim.jobs.reduce: which images may go, and which are alike but labelled differently."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from daskim import __version__
+from daskim.errors import SettingsError
+from daskim.jobs.terminal import Display, plain, print_table, run_command
+from daskim.settings import Settings, job_file, parse_assignment, resolve
+
+__all__ = ["app", "main"]
+
+EPILOGUE = """\
+Exit codes: 0 finished, 1 bug, 2 usage or settings, 3 too many broken images (--max-bad), 4 source, run or cluster
+cannot be reached, 5 a block failed, 7 the run was made with other settings, 8 a guard tripped (--max-drop), 130
+interrupted. A run that ended early goes on where it was when the same command is given again.
+"""
+
+app = App(
+    name="python -m daskim.jobs.reduce",
+    help="""Find redundant and influential images before training.
+
+    Reads images from folders, manifests, WebDataset or Parquet shards, arrays or IDX files, on disk or in object storage,
+    and leaves a plan (keep, drop, review for each image) in a run directory. Nothing is ever altered or deleted.
+    Without INPUT it runs a demo on photographs that ship with its dependencies.""",
+    help_epilogue=EPILOGUE,
+    help_format="plaintext",
+    version=__version__,
+    result_action="return_value",
+)
+
+Flag = Annotated
+
+
+@app.default
+def reduce(
+    *inputs: Annotated[str, Parameter(name="INPUT", help="Paths or fsspec URLs; several make one set.")],
+    run: Annotated[str, Parameter(help="Directory or URL that holds the results.")] = "daskim-run",
+    job: Annotated[str | None, Parameter(help="Job file (TOML), or the name of one that ships with daskim.")] = None,
+    method: Annotated[
+        Literal["wavelet"] | None, Parameter(help="[wavelet] Wavelets and clustering (Algorithm 1).")
+    ] = None,
+    set: Annotated[
+        list[str] | None, Parameter(name="--set", help="stage.key=value, any setting; repeat for more.", negative="")
+    ] = None,
+    cluster: Annotated[str, Parameter(help="threads, local, or address:tcp://host:port.")] = "threads",
+    workers: Annotated[int | None, Parameter(help="Threads or processes; default one a core.")] = None,
+    memory: Annotated[str | None, Parameter(help="Memory for all workers of this machine, such as 4GB.")] = None,
+    plan: Annotated[
+        bool, Parameter(help="Say what would be done and what it needs; compute nothing.", negative="")
+    ] = False,
+    restart: Annotated[str | None, Parameter(help="Do this stage and the later ones again.")] = None,
+    format: Annotated[str | None, Parameter(help="[auto] folder, manifest, webdataset, parquet, array or idx.")] = None,
+    storage_option: Annotated[
+        list[str] | None,
+        Parameter(help="key=value for fsspec, for INPUT and a RUN of the same kind; repeat.", negative=""),
+    ] = None,
+    limit: Annotated[int | None, Parameter(help="Only the first N images.")] = None,
+    sample: Annotated[int | None, Parameter(help="N images drawn at random.")] = None,
+    size: Annotated[str | None, Parameter(help="[32x32] Standard size HxW, or native.")] = None,
+    mode: Annotated[Literal["RGB", "L"] | None, Parameter(help="[RGB] Colour or luma.")] = None,
+    max_bad: Annotated[float | None, Parameter(help="[1] Share of broken images above which the run ends.")] = None,
+    wavelet: Annotated[str | None, Parameter(help="[db1] Any discrete wavelet of PyWavelets.")] = None,
+    level: Annotated[int | None, Parameter(help="[1] Levels of the transform.")] = None,
+    tau: Annotated[float | None, Parameter(help="[1e5] Bound on the condition number of the kept columns.")] = None,
+    n_clusters: Annotated[
+        float | None, Parameter(help="[0.94] Number of clusters, or their share of the images.")
+    ] = None,
+    per_class: Annotated[bool | None, Parameter(help="Cluster each class by itself.", negative="")] = None,
+    policy: Annotated[
+        str | None, Parameter(help="[centre] Kept image: centre, first, largest, newest, 'prefer-split NAME'.")
+    ] = None,
+    max_rms: Annotated[
+        float | None, Parameter(help="Nothing is dropped farther than this from its kept image (RMS, grey levels).")
+    ] = None,
+    protect: Annotated[
+        list[str] | None, Parameter(help="Split of which nothing is dropped; repeat.", negative="")
+    ] = None,
+    min_per_class: Annotated[int | None, Parameter(help="[0] Images of a class that stay at least.")] = None,
+    max_drop: Annotated[float | None, Parameter(help="[1] Share of drops above which no plan is made.")] = None,
+    quiet: Annotated[bool, Parameter(help="No progress, no notes.", negative="")] = False,
+    json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
+) -> int:
+    """Find redundant and influential images before training."""
+    flags = {
+        "method": method,
+        "source.format": format,
+        "source.limit": limit,
+        "source.sample": sample,
+        "images.size": size,
+        "images.mode": mode,
+        "images.max_bad": max_bad,
+        "wavelets.name": wavelet,
+        "wavelets.level": level,
+        "columns.tau": tau,
+        "clusters.n_clusters": _whole(n_clusters),
+        "clusters.per_class": per_class,
+        "plan.policy": policy,
+        "plan.max_rms": max_rms,
+        "plan.protect": protect,
+        "plan.min_per_class": min_per_class,
+        "plan.max_drop": max_drop,
+    }
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if job is not None:
+        layers.append((f"job file {job}", job_file(job)))
+    layers.append(("--set", dict(parse_assignment(text) for text in set or [])))
+    layers.append(("command line", {key: value for key, value in flags.items() if value is not None}))
+    options = _options(storage_option or [])
+    with Display(quiet=quiet, as_json=json) as display:
+        settings, demo = _settings(inputs, layers, run, write=not plan)
+        if plan:
+            return _show_plan(settings, run, cluster, workers, _bytes(memory), options, json)
+        from daskim.api import reduce as library_call
+
+        found = library_call(
+            settings.source.inputs,
+            run=run,
+            settings=settings,
+            cluster=cluster,
+            workers=workers,
+            memory=_bytes(memory),
+            restart=restart,
+            storage_options=options,
+            run_options=options if _kind(run) in {_kind(item) for item in settings.source.inputs} else {},
+            progress=display,  # type: ignore[arg-type]
+        )
+    _show_result(found, demo, json, quiet)
+    return 0
+
+
+def _settings(
+    inputs: tuple[str, ...], layers: list[tuple[str, Mapping[str, Any]]], run: str, *, write: bool
+) -> tuple[Settings, Path | None]:
+    """Checked settings; without any INPUT those of the demo, whose folder is made."""
+    named = inputs or next((values["source.inputs"] for _, values in reversed(layers) if "source.inputs" in values), ())
+    if isinstance(named, str):
+        named = (named,)
+    demo = None
+    if not named:
+        if "://" in run:
+            raise SettingsError("no INPUT, and the demo needs a directory for --run", "Name what is to be read.")
+        layers = [("job file demo", job_file("demo")), *layers]
+        resolve(layers)  # a mistake is told before the demo is made
+        demo = Path(run) / "demo"
+        from daskim.synthetic import write_demo
+
+        if write or not demo.is_dir():
+            write_demo(demo, truth=Path(run) / "demo-truth.csv")
+        named = (str(demo),)
+    from daskim.api import absolute_inputs
+
+    return resolve([*layers, ("command line", {"source.inputs": absolute_inputs(named)})]), demo
+
+
+def _show_plan(
+    settings: Settings,
+    run: str,
+    cluster: str,
+    workers: int | None,
+    memory: int | None,
+    options: dict[str, Any],
+    json: bool,
+) -> int:
+    """The table of --plan; nothing is computed or written."""
+    from daskim.api import open_place, preview_run
+    from daskim.pipeline import memory_of
+
+    place = open_place(cluster, workers=workers, memory=memory)
+    try:
+        states, size, context = preview_run(settings, run, place, storage_options=options)
+    finally:
+        place.close()
+    rows, misfits = [], []
+    for state in states:
+        assert state.need is not None
+        need, limit = memory_of(context, state.need)
+        blocks = f"{state.done}/{state.need.blocks}" if state.state == "open" else str(state.need.blocks)
+        read, write = _size(state.need.read), _size(state.need.write)
+        rows.append([state.stage.name, state.state, blocks, read, write, _size(need), _size(limit)])
+        if limit and need > limit:
+            misfits.append(f"{state.stage.name} needs {_size(need)} of {_size(limit)}")
+    if json:
+        import json as module
+
+        keys = ("stage", "state", "blocks", "read", "write", "memory", "limit")
+        print(module.dumps({"event": "plan", "n": size.n, "stages": [dict(zip(keys, row)) for row in rows]}))
+    else:
+        print_table(
+            f"{size.n:,} images of {size.height} x {size.width} x {size.channels}, {size.columns:,} coefficients, "
+            f"{size.n_clusters:,} clusters, {place.workers} workers ({place.name})",
+            ["stage", "state", "blocks", "reads", "writes", "memory per worker", "limit"],
+            rows,
+            numbers=5,
+        )
+        for state in states:
+            if state.changed:
+                print(plain(f"stale: {state.stage.name}: {state.changed}; --restart {state.stage.name}"))
+    if misfits:
+        raise SettingsError(
+            "this cannot run here: " + "; ".join(misfits),
+            "Smaller blocks (blocks.rows), fewer --workers, fewer coefficients, or more --memory.",
+        )
+    return 0
+
+
+def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None:
+    summary = found.summary
+    if json:
+        import json as module
+
+        print(module.dumps({"event": "summary", **summary}, default=str))
+        return
+    if quiet:
+        return
+    if demo is not None:
+        _show_demo(found, demo)
+    status = summary["status"]
+    bad = {name: count for name, count in status.items() if name not in ("ok", "flat")}
+    rows = [
+        ("images", summary["n_images"], _joined({"ignored files": sum(summary["ignored_files"].values())})),
+        ("exact duplicates", summary["n_exact"], "same bytes or same full-resolution pixels as an earlier image"),
+        ("redundant", summary["n_drop"], "may go: a close image of the same label is kept"),
+        (
+            "influential",
+            summary["n_influential"],
+            f"alike, but labelled differently, in {summary['n_influential_clusters']} clusters",
+        ),
+        ("flat", status.get("flat", 0), "nearly constant, kept apart"),
+        ("broken", sum(bad.values()), _joined(bad)),
+        ("kept", summary["n_keep"], f"{100 * summary['n_keep'] / max(1, summary['n_images']):.1f} % of the images"),
+    ]
+    print_table("", ["", "images", ""], [(name, f"{count:,}", note) for name, count, note in rows])
+    seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
+    print(f"{summary['seconds_total']:.1f} s ({seconds}), peak memory {_size(summary['peak_rss_bytes'])}")
+    print(plain(f"The plan is in {found.run}: keep.txt, drop.txt, tables/plan, tables/influential, summary.json"))
+
+
+def _show_demo(found: Any, demo: Path) -> None:
+    import pandas as pd
+
+    from daskim.synthetic import score_demo
+
+    truth = pd.read_csv(demo.parent / "demo-truth.csv", keep_default_na=False)
+    score = score_demo(truth, found.plan, found.influential, found.images)
+    rows = [
+        (kind, planted if planted else "-", count, f"{100 * recall:.0f} %" if recall == recall else "-")
+        for kind, planted, count, recall in score.itertuples(index=False)
+    ]
+    print_table("Planted in the demo, and found", ["kind", "planted", "found", "recall"], rows, numbers=3)
+
+
+def _joined(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _whole(value: float | None) -> int | float | None:
+    return int(value) if value is not None and value >= 1 and value == int(value) else value
+
+
+def _kind(url: str) -> str:
+    return url.partition("://")[0] if "://" in url else "file"
+
+
+def _options(items: list[str]) -> dict[str, Any]:
+    options = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise SettingsError(
+                "--storage-option is not key=value", "Write --storage-option key=value, such as anon=true."
+            )
+        options[key] = parse_assignment(f"{key}={value}")[1]
+    return options
+
+
+def _bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+    number = text.strip().rstrip("BbKkMmGgIi ")
+    try:
+        value = float(number) * units[text.strip()[len(number) :].strip().upper()]
+    except (KeyError, ValueError):
+        value = 0
+    if value < 1:
+        raise SettingsError(f"--memory {text}: no amount of memory", "Write a number with KB, MB or GB, such as 4GB.")
+    return int(value)
+
+
+def _size(value: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry of the command; returns the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in words
+
+    def work() -> int:
+        try:
+            result = app(words, exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            raise SettingsError(str(error), "See python -m daskim.jobs.reduce --help.") from None
+        return result if isinstance(result, int) else 0
+
+    return run_command(work, as_json=as_json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""What a command shows: progress, tables, errors; on a terminal, in a log, or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
+
+from daskim.errors import DaskimError
+
+__all__ = ["Display", "plain", "print_table", "run_command"]
+
+# Off a terminal, at most one line about progress in this many seconds.
+LOG_SECONDS = 30.0
+
+
+def plain(text: object) -> str:
+    """Text that cannot drive a terminal: control and direction characters made visible."""
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs") else f"\\u{ord(c):04x}"
+        for c in str(text)
+    )
+
+
+class Display:
+    """Progress of a run. Rich bars on a terminal, plain lines elsewhere, JSON lines with `as_json`, nothing if `quiet`.
+
+    It has the methods of `daskim.engine.Progress` without importing the engine, which takes a while.
+    """
+
+    def __init__(self, *, quiet: bool = False, as_json: bool = False, stream: TextIO | None = None) -> None:
+        self.quiet = quiet
+        self.as_json = as_json
+        self.stream = stream or sys.stderr
+        self.terminal = not quiet and not as_json and self.stream.isatty()
+        self._bars: Any = None
+        self._task: Any = None
+        self._stage = ""
+        self._total = self._done = 0
+        self._said = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if self.terminal:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+            self._bars = Progress(
+                TextColumn("{task.description:<24}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=Console(file=self.stream, markup=False, highlight=False),
+                transient=True,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def begin(self, stage: str, title: str, total: int, done: int) -> None:
+        self._stage, self._total, self._done = f"{stage} {title}", total, done
+        if self.as_json:
+            self._line({"event": "begin", "stage": stage, "group": title, "blocks": total, "done": done})
+        elif self._bars is not None:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._task = self._bars.add_task(self._stage, total=max(1, total), completed=done)
+        self._log()
+
+    def advance(self, stage: str) -> None:
+        self._done += 1
+        if self._bars is not None and self._task is not None:
+            self._bars.advance(self._task)
+        self._log()
+
+    def say(self, text: str) -> None:
+        if self.as_json:
+            self._line({"event": "note", "text": text})
+        elif self._bars is not None:
+            self._bars.console.print(plain(text), soft_wrap=True)
+        elif not self.quiet:
+            print(plain(text), file=self.stream, flush=True)
+
+    def _log(self) -> None:
+        """A line now and then for logs, also while nothing else is said."""
+        if self.quiet or self.terminal or time.monotonic() - self._said < LOG_SECONDS:
+            return
+        self._said = time.monotonic()
+        if self.as_json:
+            self._line({"event": "progress", "stage": self._stage, "done": self._done, "blocks": self._total})
+        else:
+            print(f"{self._stage}: {self._done} of {self._total} blocks", file=self.stream, flush=True)
+
+    def _line(self, value: dict[str, Any]) -> None:
+        print(json.dumps(value), flush=True)
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: int = 0) -> None:
+    """A table on standard output; the last `numbers` columns are set flush right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 110)
+    table = Table(title=Text(plain(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index >= len(header) - numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(plain(cell)) for cell in row])
+    console.print(table)
+
+
+def run_command(work: Callable[[], int], *, as_json: bool) -> int:
+    """Run a command's work; its exit code. Errors that a user can act on are told without a traceback."""
+    try:
+        return work()
+    except DaskimError as error:
+        if as_json:
+            print(
+                json.dumps({"event": "error", "kind": type(error).__name__, "what": error.what, "hint": error.hint}),
+                flush=True,
+            )
+        print(plain(f"error: {error}"), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: finished blocks are kept; the same command goes on from there", file=sys.stderr)
+        return 130
