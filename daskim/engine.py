@@ -64,6 +64,9 @@ class Engine:
     computed: dict[str, int] = field(default_factory=dict)
     resumed: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        one_blas_thread()
+
     def each(
         self,
         stage: str,

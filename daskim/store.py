@@ -126,10 +126,10 @@ class Run:
 
     # tables -----------------------------------------------------------------------------------------------------
 
-    def write_part(self, table: str, key: str, data: pa.Table) -> int:
+    def write_part(self, table: str, key: str, data: pa.Table, compression: str = "zstd") -> int:
         """One part of a table; returns its size in bytes. A part of the same key is replaced."""
         buffer = io.BytesIO()
-        pq.write_table(data, buffer, compression="zstd", compression_level=1)
+        pq.write_table(data, buffer, compression=compression)
         self.write(buffer.getvalue(), "tables", table, f"{key}.parquet")
         return buffer.tell()
 

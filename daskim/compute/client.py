@@ -37,7 +37,7 @@ class Behind:
     ) -> Iterator[tuple[int, Any, BaseException | None]]:
         queue = enumerate(calls)
         index_of: dict[str, int] = {}
-        flow = as_completed()
+        flow = as_completed(loop=self.client.loop)
 
         def more() -> bool:
             item = next(queue, None)

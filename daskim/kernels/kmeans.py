@@ -47,9 +47,8 @@ def seed_centres(points: np.ndarray, k: int, *, seed: int = 0) -> np.ndarray:
         used[pick] = True
         both = norms + norms[pick]
         distance = both - 2.0 * (centred @ centred[pick])
-        distance[distance <= rounding * both] = 0.0  # rows equal to a chosen one are never drawn
+        distance[distance <= rounding * both] = 0.0  # chosen rows, and those equal to one, are never drawn
         np.minimum(nearest, distance, out=nearest)
-        nearest[used] = 0.0
         mass = np.cumsum(nearest)
         if mass[-1] > 0:
             pick = min(int(np.searchsorted(mass, rng.random() * mass[-1], side="right")), n - 1)
@@ -74,7 +73,7 @@ def nearest_centres(points: np.ndarray, centres: np.ndarray, count: int = 1) -> 
     if not 1 <= count <= centres.shape[0]:
         raise ValueError(f"{count} nearest of {centres.shape[0]} centres")
     middle = centres.astype(np.float64)
-    squared = np.einsum("ij,ij->i", middle, middle)[None, :] - 2.0 * (points.astype(np.float64) @ middle.T)
+    squared = np.einsum("ij,ij->i", middle, middle)[None, :] - 2.0 * (points @ middle.T)
     nearest = np.empty((points.shape[0], count), dtype=np.int64)
     rows = np.arange(points.shape[0])
     for rank in range(count):  # a handful of passes costs far less than sorting k distances a row

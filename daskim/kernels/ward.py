@@ -53,6 +53,10 @@ def ward_heights(squared: np.ndarray, weight_a: np.ndarray | float, weight_b: np
     return squared * (2.0 * weight_a * weight_b / (weight_a + weight_b))
 
 
+def _squared_bound(radius: float) -> float:
+    return float(radius) ** 2 * (1 + 2**-51)  # the square of sqrt(k), rounded, can be less than k
+
+
 def ward_merges(
     points: np.ndarray, weights: np.ndarray, a: np.ndarray, b: np.ndarray, squared: np.ndarray, radius: float
 ) -> Merges:
@@ -105,7 +109,7 @@ class _Forest:
         self, points: np.ndarray, weights: np.ndarray, a: np.ndarray, b: np.ndarray, squared: np.ndarray, radius: float
     ) -> None:
         self.points = points
-        self.bound = float(radius) ** 2 * (1 + 2**-51)  # the square of sqrt(k), rounded, can be less than k
+        self.bound = _squared_bound(radius)
         n = points.shape[0]
         self.size: list[float] = np.asarray(weights, dtype=np.float64).tolist()
         self.smallest: list[int] = list(range(n))
@@ -224,13 +228,14 @@ def ward_dense(squared: np.ndarray, weights: np.ndarray, radius: float = np.inf)
     np.fill_diagonal(height, np.inf)
     nearest = height.argmin(axis=1) if n > 1 else np.zeros(n, dtype=np.int64)
     least = height[np.arange(n), nearest]
+    bound = _squared_bound(radius)
     made: list[tuple[float, int, int]] = []
     low = 0.0
     for _ in range(n - 1):
         x = int(least.argmin())
         y = int(nearest[x])
         value = float(least[x])
-        if value > radius**2:
+        if value > bound:
             break
         x, y = min(x, y), max(x, y)
         low = max(low, value)

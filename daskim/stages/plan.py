@@ -34,27 +34,26 @@ def plan_hash(plan: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def order_of(group: pd.DataFrame, policy: str) -> np.ndarray:
-    """Positions of a cluster's images, the one to be kept first; ties go to the first row.
+def asking_order(members: pd.DataFrame, policy: str) -> np.ndarray:
+    """Positions that put the images of each cluster together, the one to be kept first; ties go to the first row.
 
     Parameters
     ----------
-    group : DataFrame
-        row, distance, width, height, mtime, split, protected.
+    members : DataFrame
+        cluster, row, distance, width, height, mtime, split, protected.
     policy : str
         See `plan.policy`. Protected images come first: they stay in any case.
     """
-    keys = {
-        "centre": group["distance"],
-        "first": group["row"],
-        "largest": -(group["width"].astype("int64") * group["height"].astype("int64")),
-        "newest": -group["mtime"].fillna(-np.inf),
-    }
     words = policy.split()
-    if words[0] == "prefer-split":
-        wanted = (group["split"] != words[1]).to_numpy()
-        return np.lexsort((group["row"], group["distance"], wanted, ~group["protected"]))
-    return np.lexsort((group["row"], keys[policy], ~group["protected"]))
+    keys = {
+        "centre": members["distance"],
+        "first": members["row"],
+        "largest": -(members["width"].astype("int64") * members["height"].astype("int64")),
+        "newest": -members["mtime"].fillna(-np.inf),
+        "prefer-split": members["split"].ne(words[-1]),
+    }
+    protected = ~members["protected"].to_numpy(dtype=bool)
+    return np.lexsort((members["row"], members["distance"], keys[words[0]], protected, members["cluster"]))
 
 
 def _run(context: Context) -> dict[str, Any]:
@@ -132,9 +131,10 @@ def _leaders(context: Context, table: pd.DataFrame, bound: float) -> None:
     eligible = (table["size"] > 1) & (table["rule"] == "single")
     if settings.flat == "exact":
         eligible |= (table["size"] > 1) & flat & (table["rule"] == "flat") & (table["exact_group"] >= 0)
-    members = table[eligible].sort_values(["cluster", "row"])
-    groups = [group for _, group in members.groupby("cluster", sort=True)]
-    ordered = [group["row"].to_numpy()[order_of(group, settings.policy)] for group in groups if len(group) > 1]
+    members = table[eligible]
+    members = members.iloc[asking_order(members, settings.policy)]
+    starts = np.flatnonzero(np.diff(members["cluster"].to_numpy(), prepend=-1))
+    ordered = [rows for rows in np.split(members["row"].to_numpy(), starts[1:]) if len(rows) > 1]
     ends = np.cumsum([len(rows) for rows in ordered])
     task = (ends - 1) // GROUP
     keys, parts = [], []

@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
-from daskim.kernels.ward import Merges, components, cut, labels_after, ward_heights, ward_merges
+from daskim.kernels.ward import Merges, components, cut, labels_after, ward_dense, ward_heights, ward_merges
 
 
 def pairs_within(points: np.ndarray, weights: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -25,6 +25,15 @@ def pairs_within(points: np.ndarray, weights: np.ndarray, radius: float) -> tupl
 def merged(points: np.ndarray, radius: float, weights: np.ndarray | None = None) -> Merges:
     weights = np.ones(len(points)) if weights is None else weights
     return ward_merges(points, weights, *pairs_within(points, weights, radius), radius)
+
+
+def merged_dense(points: np.ndarray, radius: float, weights: np.ndarray | None = None) -> Merges:
+    weights = np.ones(len(points)) if weights is None else weights
+    difference = points[:, None].astype(np.float64) - points[None]
+    return ward_dense((difference**2).sum(axis=2), weights, radius)
+
+
+BOTH = pytest.mark.parametrize("merge", [merged, merged_dense], ids=["pairs", "dense"])
 
 
 def scipy_merges(points: np.ndarray) -> Merges:
@@ -63,6 +72,7 @@ def scatter(n: int, m: int, groups: int, seed: int) -> np.ndarray:
 # --- against scipy ----------------------------------------------------------------------------------------------
 
 
+@BOTH
 @settings(deadline=None, max_examples=60)
 @given(
     n=st.integers(1, 120),
@@ -71,14 +81,14 @@ def scatter(n: int, m: int, groups: int, seed: int) -> np.ndarray:
     share=st.floats(0.0, 1.0),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_equal_to_scipy_up_to_any_radius(n, m, groups, share, seed):
+def test_equal_to_scipy_up_to_any_radius(merge, n, m, groups, share, seed):
     points = scatter(n, m, groups, seed)
     full = scipy_merges(points)
     if len(full.height) and np.diff(full.height, prepend=0).min() < 1e-9 * full.height[-1]:
         return
     at = full.height[int(share * (len(full.height) - 1))] if len(full.height) else 1.0
     for radius in (at * (1 - 1e-9), at * (1 + 1e-9), at * 1.3):
-        check_equal(merged(points, radius), full, radius)
+        check_equal(merge(points, radius), full, radius)
 
 
 @settings(deadline=None, max_examples=6)
@@ -110,12 +120,43 @@ def test_equal_to_scipy_in_one_component_of_ten_thousand():
     check_equal(found, full, radius)
 
 
+def test_a_merge_with_hundreds_of_neighbours_of_one_part_only():
+    # x at 0 and y merge first; every other point is within the radius of x and of the two together, but not of y.
+    rng = np.random.default_rng(0)
+    points = np.zeros((302, 301))
+    points[1, 0] = 4.4
+    points[2:, 0] = -5.2
+    points[np.arange(2, 302), np.arange(1, 301)] = 3.3 + 0.01 * rng.random(300)
+    points[301, 300] = 3.3  # the last is the nearest
+    radius = 10.0
+    a, _, squared = pairs_within(points, np.ones(302), radius)
+    assert len(a) == 302 * 301 // 2 - 300
+    full = scipy_merges(points)
+    assert (full.a[0], full.b[0]) == (0, 1)
+    check_equal(merged(points, radius), full, radius)
+    # Without the pairs among the others, the next is the nearest to the two together.
+    star = ward_merges(points, np.ones(302), np.zeros(301, dtype=int), np.arange(1, 302), squared[:301], radius)
+    assert (star.a[:2].tolist(), star.b[:2].tolist()) == ([0, 0], [1, 301])
+    assert star.height[1] ** 2 == pytest.approx(4 / 3 * (7.4**2 + 3.3**2))
+
+
+@BOTH
+@pytest.mark.parametrize("seed", range(10))
+def test_heights_never_fall_by_rounding(merge, seed):
+    # The corners of a simplex: every merge ties with others in theory, and rounds either way in practice.
+    rng = np.random.default_rng(seed)
+    found = merge(np.eye(12) * rng.random() + rng.random(12), 100.0)
+    assert len(found.height) == 11
+    assert (np.diff(found.height) >= 0).all()
+
+
 def test_the_whole_tree_of_one_component():
     points = scatter(300, 3, 4, 0)
     radius = float(pdist(points).max()) * 20
     found = merged(points, radius)
     assert len(found.height) == 299
     check_equal(found, scipy_merges(points), radius)
+    check_equal(merged_dense(points, np.inf), found, np.inf)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
@@ -128,6 +169,7 @@ def test_points_of_narrow_dtypes(dtype):
 # --- weights ----------------------------------------------------------------------------------------------------
 
 
+@BOTH
 @settings(deadline=None, max_examples=50)
 @given(
     n=st.integers(1, 60),
@@ -137,7 +179,7 @@ def test_points_of_narrow_dtypes(dtype):
     share=st.floats(0.0, 1.0),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_a_weighted_point_equals_repeated_points(n, m, groups, heaviest, share, seed):
+def test_a_weighted_point_equals_repeated_points(merge, n, m, groups, heaviest, share, seed):
     points = scatter(n, m, groups, seed)
     weights = np.random.default_rng(seed).integers(1, heaviest, n, endpoint=True)
     start = np.concatenate([[0], np.cumsum(weights)[:-1]])
@@ -148,17 +190,18 @@ def test_a_weighted_point_equals_repeated_points(n, m, groups, heaviest, share, 
     if n < 2 or np.diff(tree.height, prepend=0).min() < 1e-7 * tree.height[-1]:
         return
     radius = float(tree.height[int(share * (n - 2))]) * (1 + 1e-9)
-    found = merged(points, radius, weights)
+    found = merge(points, radius, weights)
     check_equal(Merges(found.height, start[found.a], start[found.b]), tree, radius)
     # And the kernel with itself, the copies merged at height 0 first.
-    again = merged(repeated, radius)
+    again = merge(repeated, radius)
     assert (again.height[:copies] == 0).all()
     check_equal(Merges(again.height[copies:], again.a[copies:], again.b[copies:]), tree, radius)
 
 
-def test_heights_by_hand():
+@BOTH
+def test_heights_by_hand(merge):
     points = np.array([[0.0], [1.0], [5.0]])
-    found = merged(points, 100.0, np.array([1.0, 3.0, 2.0]))
+    found = merge(points, 100.0, np.array([1.0, 3.0, 2.0]))
     # {0, 1 x 3}: 2*1*3/4 = 1.5; centre 0.75 of weight 4 against 5 of weight 2: 2*4*2/6 * 4.25^2.
     np.testing.assert_allclose(found.height**2, [1.5, 16 / 6 * 4.25**2])
     assert (found.a.tolist(), found.b.tolist()) == ([0, 0], [1, 2])
@@ -206,6 +249,7 @@ def test_integers_with_many_ties_are_merged_greedily(n, m, bound, squared_radius
     found = ward_merges(points, weights, a, b, squared, radius)
     assert (np.diff(found.height) >= 0).all()
     brute_force_check(points, found, radius)
+    brute_force_check(points, merged_dense(points, radius), radius)
     # The rises add up to the sum of squared errors of the clusters that result.
     label = labels_after(n, found.a, found.b)
     assert label.max() + 1 == n - len(found.height)
@@ -221,27 +265,29 @@ def test_integers_with_many_ties_are_merged_greedily(n, m, bound, squared_radius
             np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
 
 
+@BOTH
 @pytest.mark.parametrize("seed", range(5))
-def test_copies_of_one_pattern_have_the_heights_of_scipy(seed):
+def test_copies_of_one_pattern_have_the_heights_of_scipy(merge, seed):
     # All ties are between far copies, so the tree of a copy, and with it the multiset of heights, is unambiguous.
     rng = np.random.default_rng(seed)
     pattern = np.cumsum(rng.integers(5, 80, (7, 2)) * [1, 3], axis=0)
     points = (np.arange(20)[:, None, None] * [100_000, 7] + pattern).reshape(140, 2)
     full = scipy_merges(points)
     radius = 10_000.0
-    found = merged(points, radius)
+    found = merge(points, radius)
     assert len(found.height) == 120
     np.testing.assert_allclose(np.sort(found.height), full.height[:120], rtol=1e-9)
     label = labels_after(140, found.a, found.b)
     np.testing.assert_array_equal(label, np.arange(140) // 7)
 
 
-def test_ties_go_to_the_smaller_points():
+@BOTH
+def test_ties_go_to_the_smaller_points(merge):
     points = np.array([[10.0], [0], [11], [1], [101], [100]])
-    found = merged(points, 1.0)
+    found = merge(points, 1.0)
     assert found.height.tolist() == [1.0, 1.0, 1.0]
     assert list(zip(found.a.tolist(), found.b.tolist())) == [(0, 2), (1, 3), (4, 5)]
-    line = merged(np.arange(5.0)[:, None], 1.0)  # 0-1 and 2-3 leave 4 at sqrt(4/3) * 1.5
+    line = merge(np.arange(5.0)[:, None], 1.0)  # 0-1 and 2-3 leave 4 at sqrt(4/3) * 1.5
     assert list(zip(line.a.tolist(), line.b.tolist())) == [(0, 1), (2, 3)]
 
 
@@ -253,6 +299,9 @@ def test_a_pair_exactly_at_the_radius_is_merged(squared):
     a, b, radius = np.array([0]), np.array([1]), float(np.sqrt(squared))
     assert len(ward_merges(points, weights, a, b, np.array([float(squared)]), radius).height) == 1
     assert len(ward_merges(points, weights, a, b, np.array([squared + 1.0]), radius).height) == 0
+    for value, merges in [(squared, 1), (squared + 1, 0)]:
+        matrix = np.array([[0.0, value], [value, 0.0]])
+        assert len(ward_dense(matrix, weights, radius).height) == merges
 
 
 def test_pairs_beyond_the_radius_are_ignored():
@@ -264,9 +313,10 @@ def test_pairs_beyond_the_radius_are_ignored():
     assert 0 < len(found.height) < 99
 
 
-def test_equal_points_merge_at_height_zero():
+@BOTH
+def test_equal_points_merge_at_height_zero(merge):
     points = np.full((50, 4), 0.1, dtype=np.float32)
-    found = merged(points, 0.0)
+    found = merge(points, 0.0)
     np.testing.assert_array_equal(found.height, np.zeros(49))
     np.testing.assert_array_equal(found.a, np.zeros(49))
     np.testing.assert_array_equal(np.sort(found.b), np.arange(1, 50))
@@ -290,6 +340,9 @@ def test_nothing_to_merge(n):
     assert found.height.shape == found.a.shape == found.b.shape == (0,)
     assert found.a.dtype == np.int64
     np.testing.assert_array_equal(labels_after(n, found.a, found.b), np.arange(n))
+    dense = ward_dense(np.full((n, n), 101.0), np.ones(n), 10.0)
+    assert dense.height.shape == dense.a.shape == dense.b.shape == (0,)
+    assert dense.a.dtype == dense.b.dtype == np.int64
 
 
 def test_input_is_left_alone():
@@ -299,6 +352,10 @@ def test_input_is_left_alone():
     ward_merges(*given_arrays, 3.0)
     for array, copy in zip(given_arrays, before):
         np.testing.assert_array_equal(array, copy)
+    squared = np.array([[0.0, 1, 9], [1, 0, 4], [9, 4, 0]])
+    ward_dense(squared, weights[:3])
+    np.testing.assert_array_equal(squared, [[0, 1, 9], [1, 0, 4], [9, 4, 0]])
+    np.testing.assert_array_equal(weights, np.ones(60))
 
 
 # --- components, labels, cut ------------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ from daskim.kernels.neighbours import candidate_pairs, squared_distances
 from daskim.kernels.ward import Merges, ward_heights
 from daskim.stages import Context
 from daskim.stages.clusters.forest import DENSE_PAIRS, DENSE_POINTS, grow_forest, whole_forest
-from daskim.stages.clusters.points import STAGE, Kept, Points, gather, load
+from daskim.stages.clusters.points import STAGE, Kept, Points, gather, gather_features, load
 from daskim.store import Run, block_bounds
 
 __all__ = ["TooManyPairs", "join_merges"]
 
 SAMPLE = 1024
-# Logarithmic bins of the sample's distances: 6 % steps over ten decades.
-BINS = np.geomspace(1e-2, 1e8, 400)
+# Bits of a float32 that name the bin of a distance: its sign, exponent and 4 bits of its mantissa, steps of 3 to 6 %.
+BIN_SHIFT = 19
 # Points in a tile of the join, and tiles at most (then they grow).
 TILE = 4096
 TILES = 256
@@ -95,7 +95,7 @@ def first_radius(context: Context, points: Points, count: int, near: float) -> t
     keys = [f"{index:06d}" for index in range(len(bounds))]
     context.engine.each(STAGE, "sample", keys, list(bounds), sample_distances)
     nearest = np.full(len(sample), np.inf)
-    histogram = np.zeros(BINS.size + 1)
+    histogram = np.zeros(1 << (32 - BIN_SHIFT))
     for key in keys:
         part = load(run, f"sample-{key}.npy")
         nearest = np.minimum(nearest, part[: len(sample)])
@@ -105,7 +105,7 @@ def first_radius(context: Context, points: Points, count: int, near: float) -> t
     total = np.cumsum(histogram)
 
     def estimate(radius: float) -> float:
-        return float(total[np.searchsorted(BINS, radius)]) / len(sample) * p / 2
+        return float(total[_bins(np.array([min(radius, 1e30)]))[0]]) / len(sample) * p / 2
 
     return max(guess, near, 1e-6), estimate
 
@@ -113,18 +113,22 @@ def first_radius(context: Context, points: Points, count: int, near: float) -> t
 def sample_distances(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
     """Lower bounds of the distances of the sample to some points: nearest of each, and a histogram of all."""
     rows, sample = load(run, "rows.npy"), load(run, "sample.npy")
-    features = run.array("features")
-    left = _take(features, rows[sample])
-    right = _take(features, rows[lo:hi])
+    left = gather_features(run, rows[sample])
+    right = gather_features(run, rows[lo:hi])
     squared = -2.0 * (left @ right.T)
     squared += np.einsum("ij,ij->i", left, left)[:, None]
     squared += np.einsum("ij,ij->i", right, right)[None, :]
     inside = np.flatnonzero((sample >= lo) & (sample < hi))
     squared[inside, sample[inside] - lo] = np.inf
     distance = np.sqrt(np.maximum(squared, 0.0))
-    histogram = np.bincount(np.searchsorted(BINS, distance[np.isfinite(distance)]), minlength=BINS.size + 1)
+    histogram = np.bincount(_bins(distance[np.isfinite(distance)]), minlength=1 << (32 - BIN_SHIFT))
     run.save(np.concatenate([distance.min(axis=1), histogram]), "partial", STAGE, f"sample-{key}.npy")
     return {}
+
+
+def _bins(distance: np.ndarray) -> np.ndarray:
+    """The logarithmic bin of each distance: positive floats are ordered like their bits."""
+    return distance.astype(np.float32).view(np.uint32) >> BIN_SHIFT
 
 
 def pairs_within(
@@ -156,7 +160,7 @@ def pairs_within(
 def sort_tile(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
     """One tile of the features in the order of their first direction."""
     rows = load(run, "rows.npy")[load(run, "order.npy")[lo:hi]]
-    run.array("features_sorted")[lo:hi] = _take(run.array("features"), rows)
+    run.array("features_sorted")[lo:hi] = gather_features(run, rows)
     return {}
 
 
@@ -215,14 +219,3 @@ def verify_batch(run: Run, key: str, kept: Kept, radius: float, attempt: int) ->
         *("partial", STAGE, f"pairs{attempt}-{key}.npy"),
     )
     return {"pairs": int(inside.sum())}
-
-
-def _take(array: Any, rows: np.ndarray) -> np.ndarray:
-    """Rows of the features, block by block of the array."""
-    size = array.shards[0]
-    out = np.empty((len(rows), array.shape[1]), dtype=array.dtype)
-    owner = rows // size
-    for index in np.unique(owner).tolist():
-        mine = np.flatnonzero(owner == index)
-        out[mine] = np.asarray(array[index * size : (index + 1) * size])[rows[mine] - index * size]
-    return out

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from daskim.kernels.kmeans import cluster_sums, nearest_centres, seed_centres
 from daskim.stages import Context
-from daskim.stages.clusters.points import STAGE, Kept, gather, load
+from daskim.stages.clusters.points import STAGE, Kept, gather, gather_features, load
 
 __all__ = ["check_by_lloyd", "k_means", "seeds_from_features"]
 

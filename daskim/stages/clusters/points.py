@@ -10,7 +10,7 @@ import pandas as pd
 
 from daskim.store import BlockCache, Run
 
-__all__ = ["CACHE_BYTES", "GROUP", "Kept", "Points", "gather", "load", "points_of"]
+__all__ = ["CACHE_BYTES", "GROUP", "Kept", "Points", "gather", "gather_features", "load", "points_of"]
 
 # Decoded blocks of W that a worker process keeps while it looks rows up.
 CACHE_BYTES = 384_000_000
@@ -80,6 +80,11 @@ def _cache() -> BlockCache:
 def gather(kept: Kept, rows: np.ndarray) -> np.ndarray:
     """Kept coefficients of some images, as stored; shape (len(rows), m)."""
     return kept.select(_cache().take(kept.run, "wavelets", rows))
+
+
+def gather_features(run: Run, rows: np.ndarray, name: str = "features") -> np.ndarray:
+    """Features of some images; shape (len(rows), k + 1), float32."""
+    return _cache().take(run, name, rows)
 
 
 def load(run: Run, *parts: str) -> np.ndarray:
