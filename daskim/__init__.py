@@ -1,8 +1,8 @@
 """daskim looks at an image data set before anyone trains on it: what is redundant, influential, anomalous or leaked.
 
-    import daskim
-    found = daskim.reduce("photos/", run="photos-run")
-    found.plan, found.pairs, found.influential      # DataFrames
+import daskim
+found = daskim.reduce("photos/", run="photos-run")
+found.plan, found.pairs, found.influential      # DataFrames
 """
 
 from __future__ import annotations

@@ -47,4 +47,4 @@ def find(folder: str, name: str) -> Any:
 def transform_of(wavelets: Wavelets, shape: tuple[int, int, int]) -> Transform:
     """The transform of the settings, for standard images of shape (h, w, c)."""
     maker = find("transforms", wavelets.transform)
-    return maker(shape, wavelets.name, wavelets.level, wavelets.bands, wavelets.max_columns)  # type: ignore[no-any-return]
+    return maker(shape, wavelets.name, wavelets.level, wavelets.bands, wavelets.max_columns)

@@ -65,4 +65,4 @@ def open_place(name: str, *, workers: int | None = None, memory: int | None = No
     if kind not in PLACES:
         raise SettingsError(f"--cluster {name}: there is no such place", nearest(kind, PLACES))
     module = importlib.import_module(f"daskim.compute.{kind}")
-    return module.start(rest, workers=workers, memory=memory)  # type: ignore[no-any-return]
+    return module.start(rest, workers=workers, memory=memory)

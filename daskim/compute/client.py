@@ -36,7 +36,7 @@ class Behind:
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
     ) -> Iterator[tuple[int, Any, BaseException | None]]:
         queue = enumerate(calls)
-        index_of: dict[str, int] = {}
+        index_of: dict[Any, int] = {}
         flow = as_completed(loop=self.client.loop)
 
         def more() -> bool:

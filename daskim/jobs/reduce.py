@@ -26,9 +26,9 @@ app = App(
     name="python -m daskim.jobs.reduce",
     help="""Find redundant and influential images before training.
 
-    Reads images from folders, manifests, WebDataset or Parquet shards, arrays or IDX files, on disk or in object storage,
-    and leaves a plan (keep, drop, review for each image) in a run directory. Nothing is ever altered or deleted.
-    Without INPUT it runs a demo on photographs that ship with its dependencies.""",
+    Reads images from folders, manifests, WebDataset or Parquet shards, arrays or IDX files, on disk or in object
+    storage, and leaves a plan (keep, drop, review for each image) in a run directory. Nothing is ever altered or
+    deleted. Without INPUT it runs a demo on photographs that ship with its dependencies.""",
     help_epilogue=EPILOGUE,
     help_format="plaintext",
     version=__version__,

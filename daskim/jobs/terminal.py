@@ -108,7 +108,8 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     from rich.text import Text
 
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 110)
-    table = Table(title=Text(plain(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    heading = Text(plain(title)) if title else None
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if index >= len(header) - numbers else "left", overflow="fold")
     for row in rows:

@@ -67,7 +67,7 @@ def add(*parts: np.ndarray) -> np.ndarray:
 def factor_of(
     engine: Engine, run: Run, method: str, n: int, d: int, stop: float
 ) -> tuple[qr.PivotedFactor, np.ndarray]:
-    """Fold W into one small matrix and factor it with pivoting; the factor, and the columns that are zero everywhere."""
+    """Fold W into one small matrix and factor it with pivoting; the factor, and the columns of zeros."""
     coefficients = da.from_zarr(run.array("wavelets")).rechunk((leaf_rows(method, n, d), -1))
     if method == "tsqr":
         r = engine.fold("columns", "tsqr", coefficients, Fold(qr.r_factor, qr.r_factor))

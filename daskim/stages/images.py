@@ -48,7 +48,8 @@ def _run(context: Context) -> dict[str, Any]:
     if bad > context.settings.images.max_bad * size.n:
         worst = ", ".join(f"{count} {name}" for name, count in status.most_common() if name not in GOOD)
         raise BadInputs(
-            f"{bad} of {size.n} images are broken ({worst}): more than images.max_bad = {context.settings.images.max_bad:g}",
+            f"{bad} of {size.n} images are broken ({worst}): more than images.max_bad = "
+            f"{context.settings.images.max_bad:g}",
             f"Their reasons are in the table `images` of {context.run.url}. Mend the source, or raise --max-bad.",
         )
     if bad == size.n:

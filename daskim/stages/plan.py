@@ -68,7 +68,7 @@ def _run(context: Context) -> dict[str, Any]:
     dropped = int((table["decision"] == "drop").sum())
     if dropped > settings.max_drop * readable:
         raise GuardTripped(
-            f"the plan would drop {dropped} of {readable} images, more than plan.max_drop = {settings.max_drop:g} allows",
+            f"the plan would drop {dropped} of {readable} images: more than plan.max_drop = {settings.max_drop:g}",
             f"No plan is made. Ask for more clusters, a smaller plan.max_rms, or raise --max-drop. Run: {run.url}",
         )
     return {**_write(run, table), "max_rms": bound, "max_rms_why": why}

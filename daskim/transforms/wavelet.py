@@ -1,8 +1,9 @@
 """Separable discrete wavelets by PyWavelets; Haar (db1) in whole numbers.
 
-Each channel is transformed by itself, with periodization, which keeps an orthonormal wavelet orthonormal and the number
-of coefficients that of the pixels. Sides that 2^level does not divide are first extended by repeating the last row or
-column. The columns of an image: for each channel, cA of the last level, then cH, cV, cD from the last level to the first.
+Each channel is transformed by itself, with periodization, which keeps an orthonormal wavelet orthonormal and the
+number of coefficients that of the pixels. Sides that 2^level does not divide are first extended by repeating the last
+row or column. The columns of an image: for each channel, cA of the last level, then cH, cV, cD from the last level to
+the first.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Wavelet:
         self.padded = _padded(shape, self.level)
         if self.padded != shape[:2]:
             self.notes.append(
-                f"{shape[0]}x{shape[1]} is extended to {self.padded[0]}x{self.padded[1]}: level {self.level} needs sides "
-                f"that are multiples of {2**self.level}"
+                f"{shape[0]}x{shape[1]} is extended to {self.padded[0]}x{self.padded[1]}: level {self.level} needs "
+                f"sides that are multiples of {2**self.level}"
             )
         self._bands = self._choose(bands, max_columns)
         self.columns = shape[2] * sum(rows * columns for _, _, rows, columns in self._bands)
@@ -85,7 +86,7 @@ class Wavelet:
         height, width = self.padded
         last = self.level
         kept = [("cA", last, height >> last, width >> last)]
-        left_out = []
+        left_out: list[int] = []
         total = self.shape[2] * kept[0][2] * kept[0][3]
         for j in range(last, 0, -1):
             size = 3 * self.shape[2] * (height >> j) * (width >> j)
@@ -130,7 +131,7 @@ class Wavelet:
     def _channel(self, pixels: np.ndarray) -> list[np.ndarray]:
         if self._haar:
             return integer_haar(pixels, self.level)[: len(self._bands)]
-        bands = []
+        bands: list[np.ndarray] = []
         approximation = pixels.astype(np.float64)
         for _ in range(self.level):
             parts = pywt.dwtn(approximation, self.name, mode="periodization", axes=(1, 2))

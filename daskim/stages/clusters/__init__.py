@@ -62,7 +62,8 @@ def _run(context: Context) -> dict[str, Any]:
     total = wanted_clusters(settings.n_clusters, readable)
     goal = max(1, total - points.n_flat)  # flat images are clusters of their own
     kept, unit = _kept(context)
-    name, facts = np.full(size.n, -1, dtype=np.int64), {}
+    name = np.full(size.n, -1, dtype=np.int64)
+    facts: dict[str, Any] = {}
     if len(points.rows):
         regime, why = choose_regime(context.settings, len(points.rows), goal)
         name, facts = _cluster(context, kept, points, goal, regime, why, unit, table["label"].to_numpy())
@@ -75,7 +76,7 @@ def _kept(context: Context) -> tuple[Kept, float]:
     run = context.run
     kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
     columns = None if kept.all() else tuple(np.flatnonzero(kept).tolist())
-    scale = float(run.array("wavelets").attrs["scale"])
+    scale = float(str(run.array("wavelets").attrs["scale"]))
     return Kept(run, columns, scale), scale / context.known.pixels**0.5
 
 
@@ -134,12 +135,13 @@ def _cut(
         better = p - close + points.n_flat
         facts["n_clusters_better"] = better
         context.say(
-            f"warning: the cut at {height * unit:.1f} grey levels leaves {close - count} more merges of nearly identical "
-            f"images (RMS up to {context.settings.clusters.near_rms:g}) undone; --n-clusters {better} would make them"
+            f"warning: the cut at {height * unit:.1f} grey levels leaves {close - count} more merges of nearly "
+            f"identical images (RMS up to {context.settings.clusters.near_rms:g}) undone; --n-clusters {better} "
+            "would make them"
         )
     heights = merges.height * unit
-    curve = np.unique(np.linspace(0, len(heights) - 1, min(len(heights), 256)).astype(int)) if len(heights) else []
-    facts["height_curve"] = [[p + points.n_flat - int(k) - 1, round(float(heights[k]), 4)] for k in curve]
+    steps = np.unique(np.linspace(0, len(heights) - 1, min(len(heights), 256)).astype(int))[: len(heights)]
+    facts["height_curve"] = [[p + points.n_flat - k - 1, round(float(heights[k]), 4)] for k in steps.tolist()]
     return name, facts
 
 

@@ -73,7 +73,8 @@ def join_merges(
         if len(merges.height) >= min(count, p - 1):
             return merges, {"attempts": attempts, "pairs": pairs, "radius_rms": radius * unit}
         context.say(
-            f"clusters: {len(merges.height)} merges within {radius * unit:.1f} grey levels, {count} needed: larger radius"
+            f"clusters: {len(merges.height)} merges within {radius * unit:.1f} grey levels, {count} needed: "
+            "larger radius"
         )
         radius *= 1.1
     raise SettingsError(

@@ -110,8 +110,7 @@ def seeds_from_features(context: Context, rows: np.ndarray, k: int) -> np.ndarra
     settings = context.settings.clusters
     size = min(len(rows), max(SEED_ROWS * k, 10_000))
     sample = np.sort(np.random.default_rng(settings.seed).permutation(len(rows))[:size])
-    features = context.run.array("features")
-    block = np.asarray(features.oindex[rows[sample], slice(None)]).astype(np.float64)
+    block = gather_features(context.run, rows[sample]).astype(np.float64)
     return rows[sample[seed_centres(block, k, seed=settings.seed)]]
 
 
