@@ -41,10 +41,13 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fold:
-    """A reduction as data: `chunk` takes a block to something small, `combine` joins some of those, in order."""
+    """A reduction as data: `chunk` takes a block to something small, `combine` joins some of those, in order.
+
+    `combine` is given an iterator, so that a sum holds two of them at a time.
+    """
 
     chunk: Callable[[np.ndarray], np.ndarray]
-    combine: Callable[..., np.ndarray]
+    combine: Callable[[Iterator[np.ndarray]], np.ndarray]
     fan_in: int = 4
 
 
@@ -200,10 +203,10 @@ def _fold_leaf(
 
 
 def _fold_node(
-    run: Run, key: str, name: str, members: list[str], combine: Callable[..., np.ndarray], stage: str
+    run: Run, key: str, name: str, members: list[str], combine: Callable[[Iterator[np.ndarray]], np.ndarray], stage: str
 ) -> Info:
-    parts = [run.load("partial", stage, f"{member}.npy") for member in members]
-    run.save(combine(*parts), "partial", stage, f"{name}.npy")
+    parts = (run.load("partial", stage, f"{member}.npy") for member in members)
+    run.save(combine(parts), "partial", stage, f"{name}.npy")
     return {}
 
 

@@ -85,7 +85,7 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
             _refuse_stale(context, stage, stages, seals)
         context.run.write(to_toml(context.settings).encode(), "settings.toml")
         for stage in stages:
-            seals[stage.name] = _one_stage(context, stage, stages, seals)
+            seals[stage.name] = _one_stage(context, stage, stages, seals, memory)
             if stage.name == "index":
                 context.size = size_of(context.settings, seals["index"]["facts"])
                 _refuse_misfit(context, stages)
@@ -167,7 +167,11 @@ def _remedy(stage: str) -> str:
 
 
 def _one_stage(
-    context: Context, stage: Stage, stages: tuple[Stage, ...], seals: dict[str, dict[str, Any]]
+    context: Context,
+    stage: Stage,
+    stages: tuple[Stage, ...],
+    seals: dict[str, dict[str, Any]],
+    memory: PeakMemory,
 ) -> dict[str, Any]:
     recipe = _recipe(context, stage, seals)
     mark = fingerprint(recipe)
@@ -177,12 +181,14 @@ def _one_stage(
     _refuse_stale(context, stage, stages, seals)
     context.run.write_json({"fingerprint": mark, "recipe": recipe}, "state", stage.name, "stage.json")
     before = time.monotonic()
+    memory.lap()
     facts = stage.run(context)
     seconds = time.monotonic() - before
     seal = {
         "fingerprint": mark,
         "facts": facts,
         "seconds": seconds,
+        "peak_rss_bytes": memory.lap(),
         "blocks": context.engine.computed.get(stage.name, 0) + context.engine.resumed.get(stage.name, 0),
         "notes": [note for note in context.notes if note.startswith((f"{stage.name}:", "warning:"))],
     }
@@ -218,6 +224,8 @@ def _changed(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -
     record = context.run.read_json("state", stage.name, "stage.json")
     if record is None or not all(name in seals for name in stage.reads):
         return ""
+    if stage.name not in seals and not context.run.marked(stage.name):
+        return ""  # nothing was computed: an attempt that ended at once binds nobody
     was, now = record["recipe"], _recipe(context, stage, seals)
     names = [key for key in sorted(set(was) | set(now)) if was.get(key) != now.get(key)]
     return "; ".join(f"{key} was {was.get(key)!r} and is now {now.get(key)!r}" for key in names[:3])
@@ -279,6 +287,7 @@ def _summary(
         "notes": list(_notes(seals)),
         "seconds": {name: round(seal["seconds"], 3) for name, seal in seals.items()},
         "seconds_total": round(seconds, 3),
+        "peak_rss_bytes_by_stage": {name: seal["peak_rss_bytes"] for name, seal in seals.items()},
         "blocks": {
             stage.name: {"computed": engine.computed.get(stage.name, 0), "resumed": engine.resumed.get(stage.name, 0)}
             for stage in stages

@@ -16,11 +16,12 @@ import json
 import os
 import posixpath
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 import fsspec
@@ -83,21 +84,31 @@ class Run:
     def write(self, data: bytes, *parts: str) -> None:
         """Write one file so that it is there whole or not at all."""
         local = self.local
-        try:
-            if local is not None:
-                target = local.joinpath(*parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        if local is not None:
+            with self._whole(local.joinpath(*parts)) as temporary:
                 temporary.write_bytes(data)
-                temporary.replace(target)
-                return
-            fs, _ = self._fs()
+            return
+        fs, _ = self._fs()
+        try:
             fs.makedirs(posixpath.dirname(self.path(*parts)), exist_ok=True)
             fs.pipe_file(self.path(*parts), data)
         except OSError as error:
-            raise SourceError(
-                f"run {self.url}: cannot write {posixpath.join(*parts)} ({error})", "Choose another place with --run."
-            ) from error
+            raise self._unwritable(posixpath.join(*parts), error) from error
+
+    @contextmanager
+    def _whole(self, target: Path) -> Iterator[Path]:
+        """A temporary name that becomes the file when all is written."""
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.{get_ident()}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise self._unwritable(str(target), error) from error
+
+    def _unwritable(self, what: str, error: OSError) -> SourceError:
+        return SourceError(f"run {self.url}: cannot write {what} ({error})", "Choose another place with --run.")
 
     def remove(self, *parts: str) -> None:
         fs, _ = self._fs()
@@ -188,11 +199,20 @@ class Run:
     # partial results --------------------------------------------------------------------------------------------
 
     def save(self, value: np.ndarray, *parts: str) -> None:
+        """One array, whole or not at all; on a disk without a copy in memory."""
+        local = self.local
+        if local is not None:
+            with self._whole(local.joinpath(*parts)) as temporary, temporary.open("wb") as file:
+                np.save(file, value, allow_pickle=False)
+            return
         buffer = io.BytesIO()
         np.save(buffer, value, allow_pickle=False)
         self.write(buffer.getvalue(), *parts)
 
     def load(self, *parts: str) -> np.ndarray:
+        local = self.local
+        if local is not None:
+            return np.load(local.joinpath(*parts), allow_pickle=False)
         return np.load(io.BytesIO(self.read(*parts)), allow_pickle=False)
 
     # markers and seals ------------------------------------------------------------------------------------------

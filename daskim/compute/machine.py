@@ -40,9 +40,16 @@ class PeakMemory:
 
     def __init__(self, interval: float = 0.1) -> None:
         self.bytes = 0
+        self._lap = 0
         self._interval = interval
         self._stop = Event()
         self._thread = Thread(target=self._watch, name="daskim-memory", daemon=True)
+
+    def lap(self) -> int:
+        """The peak since the last lap (or the start)."""
+        self._sample()
+        peak, self._lap = self._lap, 0
+        return peak
 
     def __enter__(self) -> PeakMemory:
         self._thread.start()
@@ -70,3 +77,4 @@ class PeakMemory:
             except psutil.Error:  # it ended between listing and asking
                 continue
         self.bytes = max(self.bytes, total)
+        self._lap = max(self._lap, total)

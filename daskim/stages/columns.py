@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -56,12 +57,17 @@ def leaf_rows(method: str, n: int, d: int) -> int:
     return max(1024, -(-n // (leaves * 512)) * 512)
 
 
-def add(*parts: np.ndarray) -> np.ndarray:
+def add(parts: Iterator[np.ndarray]) -> np.ndarray:
     """Sum of Gram matrices."""
-    total = parts[0].copy()
-    for part in parts[1:]:
+    total = next(parts).copy()
+    for part in parts:
         total += part
     return total
+
+
+def stack(parts: Iterator[np.ndarray]) -> np.ndarray:
+    """R of R factors stacked on one another."""
+    return qr.r_factor(*parts)
 
 
 def factor_of(
@@ -70,7 +76,7 @@ def factor_of(
     """Fold W into one small matrix and factor it with pivoting; the factor, and the columns of zeros."""
     coefficients = da.from_zarr(run.array("wavelets")).rechunk((leaf_rows(method, n, d), -1))
     if method == "tsqr":
-        r = engine.fold("columns", "tsqr", coefficients, Fold(qr.r_factor, qr.r_factor))
+        r = engine.fold("columns", "tsqr", coefficients, Fold(qr.r_factor, stack))
         return qr.pivoted_qr(r, stop=stop), np.flatnonzero(~r.any(axis=0))
     total = engine.fold("columns", "gram", coefficients, Fold(partial(qr.gram, leaf=1024), add, fan_in=8))
     return qr.pivoted_cholesky(total, stop=stop), np.flatnonzero(np.diagonal(total) == 0)

@@ -15,8 +15,8 @@ from daskim.stages.clusters import features as features_step
 from daskim.stages.clusters.cells import cell_merges
 from daskim.stages.clusters.centres import write_centres
 from daskim.stages.clusters.forest import DENSE_POINTS
-from daskim.stages.clusters.join import TooManyPairs, join_merges
-from daskim.stages.clusters.lloyd import check_by_lloyd, k_means, seeds_from_features
+from daskim.stages.clusters.join import TILE, VERIFY, TooManyPairs, join_merges
+from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_from_features
 from daskim.stages.clusters.per_class import class_labels
 from daskim.stages.clusters.points import CACHE_BYTES, GROUP, Kept, Points, points_of
 from daskim.stages.clusters.points import STAGE as NAME
@@ -195,17 +195,21 @@ def _token(context: Context) -> str:
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     m, k = size.columns, settings.clusters.directions + 1
     row = m * size.itemsize
-    gathered = GROUP * m * 8 + GROUP * row
-    project = features_step.ROWS * (m * 16 + row) + m * k * 8
+    project = features_step.ROWS * (24 * m + 2 * row) + m * k * 8
+    verify = 2 * VERIFY * row + 64 * 24 * m
+    ward = 2 * GROUP * row + GROUP * m * 8  # rows of the components, and a centre for each merge
     dense = 4 * 8 * min(size.n, DENSE_POINTS) ** 2 if size.n <= DENSE_POINTS else 0
-    task = max(gathered, project, dense, 50_000 * 2 * row // 4)
+    task = max(project, verify, ward, dense) + 64 * TILE * TILE // 16
     pairs = min(settings.clusters.max_pairs, 8 * size.n)
+    lloyd = 0
+    if float(size.n) * size.n_clusters * m <= settings.clusters.lloyd_limit or size.n_clusters * 50 <= size.n:
+        lloyd = 8 * size.n_clusters * m * (-(-size.n // CHUNK) + 4) + 12 * min(size.n, CHUNK * workers) * m
     return Need(
         blocks=-(-size.n // features_step.ROWS),
         read=4 * size.n * row,
         write=2 * size.n * k * 4,
         task=task,
-        driver=CACHE_BYTES + 2 * 8 * m * m + 64 * pairs + 200 * size.n,
+        driver=CACHE_BYTES + max(3 * 8 * m * m, lloyd) + 64 * pairs + 200 * size.n,
     )
 
 

@@ -14,6 +14,9 @@ from daskim.store import Run
 
 __all__ = ["write_centres"]
 
+# Rows gathered at a time.
+PIECE = 1024
+
 
 def write_centres(context: Context, kept: Kept, cluster: np.ndarray, unit: float) -> tuple[np.ndarray, float]:
     """Leave the table `centres`; the distance of each image to its centre, and the sum of squared errors.
@@ -56,14 +59,14 @@ def centres_task(run: Run, key: str, kept: Kept) -> dict[str, Any]:
     rows, cluster = load(run, f"members-{key}.npy")
     names, label, sizes = np.unique(cluster, return_inverse=True, return_counts=True)
     sums: np.ndarray | None = None
-    for start in range(0, len(rows), GROUP):
-        part = slice(start, start + GROUP)
+    for start in range(0, len(rows), PIECE):
+        part = slice(start, start + PIECE)
         block_sums, _ = cluster_sums(gather(kept, rows[part]), label[part], len(names))
         sums = block_sums if sums is None else sums + block_sums
     assert sums is not None
     distance = np.empty(len(rows))
-    for start in range(0, len(rows), 1024):
-        part = slice(start, start + 1024)
+    for start in range(0, len(rows), PIECE):
+        part = slice(start, start + PIECE)
         # |size * x - sum| / size: whole numbers until the division, so that equal distances compare equal
         own = sizes[label[part]].astype(np.float64)
         difference = gather(kept, rows[part]).astype(np.float64) * own[:, None] - sums[label[part]]

@@ -23,7 +23,7 @@ BIN_SHIFT = 19
 TILE = 4096
 TILES = 256
 # Candidates verified by one task.
-VERIFY = 50_000
+VERIFY = 16_384
 
 
 class TooManyPairs(Exception):
@@ -92,7 +92,7 @@ def first_radius(context: Context, points: Points, count: int, near: float) -> t
     run, p = context.run, len(points.rows)
     sample = np.sort(np.random.default_rng(context.settings.clusters.seed).permutation(p)[:SAMPLE])
     run.save(sample, "partial", STAGE, "sample.npy")
-    bounds = block_bounds(p, TILE * 4)
+    bounds = block_bounds(p, TILE)
     keys = [f"{index:06d}" for index in range(len(bounds))]
     context.engine.each(STAGE, "sample", keys, list(bounds), sample_distances)
     nearest = np.full(len(sample), np.inf)

@@ -8,14 +8,15 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from daskim.kernels.kmeans import cluster_sums, nearest_centres, seed_centres
+from daskim.kernels.kmeans import cluster_sums, nearest_centres, seed_centres, squared_error
 from daskim.stages import Context
 from daskim.stages.clusters.points import STAGE, Kept, gather, gather_features, load
 
 __all__ = ["check_by_lloyd", "k_means", "seeds_from_features"]
 
-# Rows in a chunk of dask-ml's input: a constant, so that sums and labels do not depend on the blocks of the run.
-CHUNK = 4096
+# Rows in a chunk of dask-ml's input: a constant, so that sums and labels do not depend on the blocks of the run. Each
+# chunk's sums have k x m float64 numbers, so there should be few of them where k is large.
+CHUNK = 8192
 # Lloyd steps between two looks: that many are lost by an interruption.
 STEPS = 5
 # Rows from which centres are seeded, at least this many a centre.
@@ -134,9 +135,10 @@ def check_by_lloyd(
     block = gather(kept, rows)
     k = int(labels.max()) + 1
     sums, counts = cluster_sums(block, labels, k)
-    before = _objective(block, labels, k)
+    sums /= counts[:, None]
+    before = squared_error(block, sums, labels)
     data = da.from_array(block.astype(np.float32), chunks=(CHUNK, -1))
-    moved, _, steps = dask_ml_steps(context, data, sums / counts[:, None], context.settings.clusters.max_iter)
+    moved, _, steps = dask_ml_steps(context, data, sums, context.settings.clusters.max_iter)
     full = len(np.unique(moved)) == k
     after = _objective(block, moved, k) if full else float("inf")
     better = full and after < before * (1 - 1e-12)
@@ -153,10 +155,5 @@ def check_by_lloyd(
 def _objective(block: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Sum of squared distances to the cluster's mean."""
     sums, counts = cluster_sums(block, labels, k)
-    centres = sums / np.maximum(counts, 1)[:, None]
-    total = 0.0
-    for start in range(0, len(block), 1024):
-        part = slice(start, start + 1024)
-        difference = block[part].astype(np.float64) - centres[labels[part]]
-        total += float(np.einsum("ij,ij->", difference, difference))
-    return total
+    sums /= np.maximum(counts, 1)[:, None]
+    return squared_error(block, sums, labels)
