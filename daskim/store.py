@@ -133,7 +133,7 @@ class Run:
             return None
 
     def write_json(self, value: Mapping[str, Any], *parts: str) -> None:
-        self.write((json.dumps(value, indent=1, default=_plain) + "\n").encode(), *parts)
+        self.write((json.dumps(value, indent=1, default=_plain, allow_nan=False) + "\n").encode(), *parts)
 
     # tables -----------------------------------------------------------------------------------------------------
 

@@ -96,13 +96,16 @@ def _run(context: Context) -> dict[str, Any]:
     if zero.size:
         context.say(f"columns: {zero.size} of {size.columns} are zero in every image and dropped")
     below = curve.get(m, float("nan"))
-    above = curve.get(m + 1, float("inf"))
-    context.say(f"columns: m = {m} of {size.columns} kept, condition number {below:,.0f} (with one more: {above:,.0f})")
+    above = curve.get(m + 1)
+    more = "there is none more" if above is None else f"with one more: {above:,.0f}"
+    if above == float("inf"):
+        above, more = None, "the rest depends on them numerically"
+    context.say(f"columns: m = {m} of {size.columns} kept, condition number {below:,.0f} ({more})")
     return {
         "m": m,
         "d": size.columns,
-        "cond": below,
-        "cond_next": above if m < size.columns else None,
+        "cond": below if m else None,
+        "cond_next": above,
         "method": method,
         "why": why,
         "rank": factor.rank,

@@ -64,6 +64,8 @@ def k_means(
     data = rows_of(kept, rows, context.known.n)
     centres = gather(kept, seeds).astype(np.float64)
     done, labels, reseeded = 0, None, 0
+    progress = context.engine.progress
+    progress.begin(STAGE, "k-means", -(-settings.max_iter // STEPS), 0)
     while done < settings.max_iter:
         name = f"kmeans-{done:04d}"
         if name in run.marked(STAGE):
@@ -81,6 +83,7 @@ def k_means(
             run.mark(STAGE, name, info)
             context.engine.computed[STAGE] = context.engine.computed.get(STAGE, 0) + 1
         done += STEPS
+        progress.advance(STAGE)
         reseeded += info["reseeded"]
         if info["stopped"]:
             break

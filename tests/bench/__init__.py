@@ -1,0 +1,36 @@
+"""Benchmarks to run by hand: `python -m tests.bench NAME [--repeat K] [--small] [--json FILE]`.
+
+Each prints its context first, then tables that set daskim beside its peers and the naive form, timed in turn in one
+run. With DASKIM_DATA set they read real images from there; without it synthetic ones, and say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BENCHMARKS", "Options"]
+
+BENCHMARKS = {
+    "decode": "JPEG to standard pixels, against Pillow",
+    "wavelets": "integer Haar and db2, against PyWavelets looped and batched",
+    "columns": "column choice by the Gram matrix, against QR trees, dask's tsqr and LAPACK",
+    "join": "all pairs within a radius, against brute force and scikit-learn",
+    "clusters": "Ward on the join against scipy; seedings of k-means at n_clusters near n",
+    "reduce": "the whole job by stages, in processes of its own (minutes)",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for.
+
+    Attributes
+    ----------
+    repeat : int
+        Rounds; in each, every contender runs once. The median counts.
+    small : bool
+        Sizes at which all runs in seconds: shows that it works, not how fast it is.
+    """
+
+    repeat: int = 3
+    small: bool = False

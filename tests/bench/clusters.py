@@ -1,0 +1,136 @@
+"""Clusters at n_clusters near n: Ward on the join against scipy, and what the seeding does to k-means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dask.array as da
+import numpy as np
+from dask_ml.cluster import KMeans
+from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.cluster import KMeans as ScikitKMeans
+
+from daskim.kernels.kmeans import cluster_sums, squared_error
+from daskim.kernels.neighbours import candidate_pairs, principal_directions, project, squared_distances
+from daskim.kernels.qr import gram
+from daskim.kernels.ward import Merges, cut, labels_after, ward_dense, ward_merges
+from daskim.stages.clusters.forest import all_squared
+from daskim.transforms.wavelet import Wavelet
+from tests.bench import Options
+from tests.bench.context import Table, peak_of, speed_up, timed
+from tests.bench.inputs import KINDS, planted, source
+
+SHARE = 0.94
+
+
+def run(options: Options) -> Iterator[Table]:
+    yield trees(400 if options.small else 5000, options)
+    yield seedings(300 if options.small else 2150, options)
+
+
+def grown(w: np.ndarray, count: int) -> Merges:
+    """The `count` lowest Ward merges and some more: the join at a radius that grows until there are enough."""
+    basis = principal_directions(gram(w), 256)
+    features = project(w, w[:1024].mean(0), basis)
+    sample = np.random.default_rng(0).permutation(len(w))[:256]
+    distances = np.sqrt(np.maximum(_squared(features[sample], features), 0.0))
+    distances[np.arange(len(sample)), sample] = np.inf
+    radius = float(np.quantile(distances.min(axis=1), min(1.0, 3 * count / len(w)))) * 1.08
+    while True:
+        a, b = candidate_pairs(features, None, radius)
+        squared = squared_distances(w, w, a, b)
+        near = squared <= radius**2
+        merges = ward_merges(w, np.ones(len(w)), a[near], b[near], squared[near], radius)
+        if len(merges.height) >= count:
+            return merges
+        radius *= 1.1
+
+
+def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (x * x).sum(1)[:, None] + (y * y).sum(1) - 2.0 * (x @ y.T)
+
+
+def cut_at(merges: Merges, n: int, k: int) -> np.ndarray:
+    taken, _ = cut(merges.height, n - k)
+    return labels_after(n, merges.a[taken], merges.b[taken])
+
+
+def canonical(label: np.ndarray) -> np.ndarray:
+    """Clusters numbered by their first row: two equal partitions become equal arrays."""
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def trees(n: int, options: Options) -> Table:
+    pixels, _, _ = planted(n)
+    w = Wavelet(pixels.shape[1:])(pixels)
+    k = round(SHARE * n)
+    naive = "scipy linkage(ward), fcluster (naive)"
+    contenders = {
+        naive: lambda: fcluster(linkage(w.astype(np.float64), "ward"), k, "maxclust"),
+        "daskim join, ward_merges, cut": lambda: cut_at(grown(w, n - k), n, k),
+        "daskim full matrix, ward_dense, cut": lambda: cut_at(ward_dense(all_squared(w), np.ones(n)), n, k),
+    }
+    found = timed(contenders, options.repeat)
+    table = Table(
+        "clusters: Ward's tree",
+        {"data": source() + ", 7 % planted edits", "n": n, "d": w.shape[1], "n_clusters": k, "memory": "tracemalloc"},
+        ["contender", "seconds", "against scipy", "peak MB beyond W", "clusters", "same partition"],
+    )
+    truth = canonical(found[naive].result)
+    for name, timing in found.items():
+        same = bool(np.array_equal(canonical(timing.result), truth))
+        row = [name, timing.seconds, speed_up(found[naive].seconds, timing.seconds), peak_of(contenders[name]) / 1e6]
+        table.rows.append([*row, len(np.unique(timing.result)), same])
+        table.checks.append((f"{name}: {k:,} clusters, those of scipy", same and len(np.unique(timing.result)) == k))
+    return table
+
+
+def seedings(n: int, options: Options) -> Table:
+    """Recall of planted edits and the k-means objective by how the centres were seeded."""
+    pixels, original, kind = planted(n)
+    w = Wavelet(pixels.shape[1:])(pixels)
+    k = round(SHARE * n)
+    rows = w.astype(np.float32)
+    lazy = da.from_array(rows, chunks=(-(-n // 2), -1))
+
+    def dask_ml(init: str | np.ndarray) -> np.ndarray:
+        return np.asarray(KMeans(n_clusters=k, init=init, random_state=0, max_iter=30).fit(lazy).labels_)
+
+    def ward() -> np.ndarray:
+        return cut_at(grown(w, n - k), n, k)
+
+    def confirmed() -> np.ndarray:
+        _, label = np.unique(ward(), return_inverse=True)
+        sums, counts = cluster_sums(w, label, k)
+        return dask_ml((sums / counts[:, None]).astype(np.float32))
+
+    naive = "dask-ml KMeans, default seeding (naive)"
+    contenders = {
+        naive: lambda: dask_ml("k-means||"),
+        "scikit-learn KMeans, random": lambda: ScikitKMeans(k, init="random", n_init=1, random_state=0).fit(rows).labels_,
+        "scikit-learn KMeans, k-means++": lambda: ScikitKMeans(k, n_init=1, random_state=0).fit(rows).labels_,
+        "daskim join and Ward": ward,
+        "daskim join and Ward, dask-ml Lloyd from there": confirmed,
+    }
+    found = timed(contenders, options.repeat)
+    table = Table(
+        "clusters: seeding at n_clusters near n",
+        {"data": source(), "n": n, "d": w.shape[1], "n_clusters": k, "edits of each kind": int((kind == 0).sum())},
+        ["contender", "seconds", "against dask-ml", "clusters", "squared error"] + [f"recall {name}" for name in KINDS],
+    )
+    error = {}
+    for name, timing in found.items():
+        _, label = np.unique(timing.result, return_inverse=True)
+        sums, counts = cluster_sums(w, label, label.max() + 1)
+        error[name] = squared_error(w, sums / counts[:, None], label) / 4.0  # stored units are twice the coefficients
+        together = label[original] == label
+        recall = [float(together[kind == which].mean()) for which in range(len(KINDS))]
+        row = [name, timing.seconds, speed_up(found[naive].seconds, timing.seconds), len(counts)]
+        table.rows.append([*row, f"{error[name]:.4g}", *recall])
+    ours, theirs = error["daskim join and Ward"], error["scikit-learn KMeans, k-means++"]
+    table.checks.append(("Ward's squared error is not above that of k-means++", ours <= theirs))
+    exact = (np.unique(found["daskim join and Ward"].result, return_inverse=True)[1])
+    same = exact[original] == exact
+    table.checks.append(("Ward finds all exact copies", bool(same[kind == KINDS.index("exact")].all())))
+    return table
