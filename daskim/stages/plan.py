@@ -61,7 +61,7 @@ def _run(context: Context) -> dict[str, Any]:
     table = _table(context)
     _check_splits(settings, table)
     bound, why = _bound(context)
-    _decide(table)
+    _decide(table, settings.flat)
     _leaders(context, table, bound)
     _min_per_class(table, settings.min_per_class)
     readable = int((table["decision"] != "review").sum())
@@ -111,15 +111,19 @@ def _bound(context: Context) -> tuple[float, str]:
     return MAX_RMS, "the default for clusters without a common height"
 
 
-def _decide(table: pd.DataFrame) -> None:
-    """Everything but who follows whom: broken, flat, single and mixed clusters."""
+def _decide(table: pd.DataFrame, flat: str) -> None:
+    """Everything but who follows whom: broken, flat, single and mixed clusters.
+
+    Flat images say nothing about their labels: with `plan.flat = keep` they stay as they are.
+    """
     broken = ~table["status"].isin(["ok", "flat"])
     table.loc[broken, ["decision", "rule"]] = ["review", "broken"]
     table.loc[table["status"] == "flat", "rule"] = "flat"
-    several = table[(table["size"] > 1) & ~broken]
+    apart = broken | (table["status"] == "flat") if flat == "keep" else broken
+    several = table[(table["size"] > 1) & ~apart]
     labels = several.dropna(subset=["label"]).groupby("cluster")["label"].agg(lambda group: sorted(set(group)))
     mixed = labels[labels.map(len) > 1]
-    inside = table["cluster"].isin(mixed.index) & (table["size"] > 1) & ~broken
+    inside = table["cluster"].isin(mixed.index) & (table["size"] > 1) & ~apart
     table.loc[inside, "labels"] = table.loc[inside, "cluster"].map(mixed.map(" | ".join))
     table.loc[inside, "rule"] = "influential"
 

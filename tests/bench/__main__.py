@@ -11,7 +11,8 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from tests.bench import BENCHMARKS, Options
-from tests.bench.context import Table, machine, show
+from tests.bench.context import machine
+from tests.bench.table import Table, show
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import dask.array as da
 import numpy as np
-from dask_ml.cluster import KMeans
 from scipy.cluster.hierarchy import fcluster, linkage
-from sklearn.cluster import KMeans as ScikitKMeans
 
-from daskim.kernels.kmeans import cluster_sums, squared_error
 from daskim.kernels.neighbours import candidate_pairs, principal_directions, project, squared_distances
 from daskim.kernels.qr import gram
 from daskim.kernels.ward import Merges, cut, labels_after, ward_dense, ward_merges
 from daskim.stages.clusters.forest import all_squared
 from daskim.transforms.wavelet import Wavelet
 from tests.bench import Options
-from tests.bench.context import Table, peak_of, speed_up, timed
-from tests.bench.inputs import KINDS, planted, source
+from tests.bench.context import peak_of, speed_up, timed
+from tests.bench.inputs import source
+from tests.bench.planted import planted
+from tests.bench.table import Table
 
 SHARE = 0.94
 
 
 def run(options: Options) -> Iterator[Table]:
+    from tests.bench.seeding import seedings  # which builds on the trees below
+
     yield trees(400 if options.small else 5000, options)
     yield seedings(300 if options.small else 2150, options)
 
@@ -80,57 +80,10 @@ def trees(n: int, options: Options) -> Table:
     truth = canonical(found[naive].result)
     for name, timing in found.items():
         same = bool(np.array_equal(canonical(timing.result), truth))
+        count = len(np.unique(timing.result))
         row = [name, timing.seconds, speed_up(found[naive].seconds, timing.seconds), peak_of(contenders[name]) / 1e6]
-        table.rows.append([*row, len(np.unique(timing.result)), same])
-        table.checks.append((f"{name}: {k:,} clusters, those of scipy", same and len(np.unique(timing.result)) == k))
-    return table
-
-
-def seedings(n: int, options: Options) -> Table:
-    """Recall of planted edits and the k-means objective by how the centres were seeded."""
-    pixels, original, kind = planted(n)
-    w = Wavelet(pixels.shape[1:])(pixels)
-    k = round(SHARE * n)
-    rows = w.astype(np.float32)
-    lazy = da.from_array(rows, chunks=(-(-n // 2), -1))
-
-    def dask_ml(init: str | np.ndarray) -> np.ndarray:
-        return np.asarray(KMeans(n_clusters=k, init=init, random_state=0, max_iter=30).fit(lazy).labels_)
-
-    def ward() -> np.ndarray:
-        return cut_at(grown(w, n - k), n, k)
-
-    def confirmed() -> np.ndarray:
-        _, label = np.unique(ward(), return_inverse=True)
-        sums, counts = cluster_sums(w, label, k)
-        return dask_ml((sums / counts[:, None]).astype(np.float32))
-
-    naive = "dask-ml KMeans, default seeding (naive)"
-    contenders = {
-        naive: lambda: dask_ml("k-means||"),
-        "scikit-learn KMeans, random": lambda: ScikitKMeans(k, init="random", n_init=1, random_state=0).fit(rows).labels_,
-        "scikit-learn KMeans, k-means++": lambda: ScikitKMeans(k, n_init=1, random_state=0).fit(rows).labels_,
-        "daskim join and Ward": ward,
-        "daskim join and Ward, dask-ml Lloyd from there": confirmed,
-    }
-    found = timed(contenders, options.repeat)
-    table = Table(
-        "clusters: seeding at n_clusters near n",
-        {"data": source(), "n": n, "d": w.shape[1], "n_clusters": k, "edits of each kind": int((kind == 0).sum())},
-        ["contender", "seconds", "against dask-ml", "clusters", "squared error"] + [f"recall {name}" for name in KINDS],
-    )
-    error = {}
-    for name, timing in found.items():
-        _, label = np.unique(timing.result, return_inverse=True)
-        sums, counts = cluster_sums(w, label, label.max() + 1)
-        error[name] = squared_error(w, sums / counts[:, None], label) / 4.0  # stored units are twice the coefficients
-        together = label[original] == label
-        recall = [float(together[kind == which].mean()) for which in range(len(KINDS))]
-        row = [name, timing.seconds, speed_up(found[naive].seconds, timing.seconds), len(counts)]
-        table.rows.append([*row, f"{error[name]:.4g}", *recall])
-    ours, theirs = error["daskim join and Ward"], error["scikit-learn KMeans, k-means++"]
-    table.checks.append(("Ward's squared error is not above that of k-means++", ours <= theirs))
-    exact = (np.unique(found["daskim join and Ward"].result, return_inverse=True)[1])
-    same = exact[original] == exact
-    table.checks.append(("Ward finds all exact copies", bool(same[kind == KINDS.index("exact")].all())))
+        table.rows.append([*row, count, same])
+        table.checks.append((f"{name}: exactly {k:,} clusters", count == k))
+        if name != naive:
+            table.checks.append((f"{name}: the clusters of scipy", same))
     return table

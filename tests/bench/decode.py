@@ -12,8 +12,9 @@ from PIL import Image
 
 from daskim.lake import ImageSpec, list_images, standardise, standardise_block
 from tests.bench import Options
-from tests.bench.context import Table, speed_up, timed
+from tests.bench.context import speed_up, timed
 from tests.bench.inputs import photos, shards, source
+from tests.bench.table import Table
 
 BLOCK = 2000
 SIZE = (32, 32)
@@ -92,10 +93,8 @@ def photographs(name: str, files: list[bytes], options: Options) -> Table:
     gap = {}
     for contender, timing in found.items():
         gap[contender] = np.abs(timing.result.astype(np.int16) - found[naive].result)
-        table.rows.append(
-            [contender, 1e3 * timing.seconds / len(files), speed_up(found[naive].seconds, timing.seconds)]
-            + [float(gap[contender].mean()), int(gap[contender].max())]
-        )
+        row = [contender, 1e3 * timing.seconds / len(files), speed_up(found[naive].seconds, timing.seconds)]
+        table.rows.append([*row, float(gap[contender].mean()), int(gap[contender].max())])
     table.checks.append(("daskim with draft off gives Pillow's pixels", not gap["daskim draft off"].any()))
     table.checks.append(("daskim with draft on is within 3 grey levels on average", gap["daskim draft on"].mean() < 3))
     return table

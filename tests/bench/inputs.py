@@ -1,4 +1,4 @@
-"""Images for the benchmarks: real ones where DASKIM_DATA is set, else synthetic ones; rows of W; planted edits."""
+"""Images for the benchmarks: real ones where DASKIM_DATA is set, else synthetic ones; rows of W."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from daskim.lake import ImageSpec, list_images, standardise_block
 from daskim.synthetic import photographs, planted_families
 from daskim.transforms.wavelet import Wavelet
 
-__all__ = ["KINDS", "coefficients", "encode", "images", "photos", "planted", "shards", "source"]
-
-KINDS = ("noise", "shift", "brightness", "exact")
+__all__ = ["coefficients", "encode", "images", "photos", "shards", "source"]
 
 
 def _data(folder: str) -> Path | None:
@@ -91,34 +89,3 @@ def coefficients(n: int, d: int) -> np.ndarray:
     pixels = images(n)
     block = {3072: pixels, 1024: pixels[..., 1:2], 256: pixels[:, ::2, ::2, 1:2]}[d]
     return Wavelet(block.shape[1:])(block)
-
-
-def planted(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """n images, of which about 7 % are edits of others, a quarter of each kind, at the end.
-
-    Returns
-    -------
-    images : ndarray, shape (n, 32, 32, 3), uint8
-    original : ndarray, shape (n,), int64
-        Row of the image that was edited; -1 for the others. No image is edited twice.
-    kind : ndarray, shape (n,), int64
-        Index into `KINDS`, -1 for the others: noise of up to 3 grey levels, 1 pixel to the right, 8 levels brighter,
-        the same pixels.
-    """
-    each = max(2, round(0.0175 * n))
-    plain = n - each * len(KINDS)
-    rng = np.random.default_rng(0)
-    out = np.concatenate([images(n)[:plain], np.empty((n - plain, 32, 32, 3), np.uint8)])
-    original, kind = np.full(n, -1), np.full(n, -1)
-    original[plain:] = rng.permutation(plain)[: n - plain]
-    kind[plain:] = np.arange(n - plain) % len(KINDS)
-    for row in range(plain, n):
-        pixels = out[original[row]].astype(np.int16)
-        if kind[row] == 0:
-            pixels += rng.integers(-3, 4, pixels.shape, dtype=np.int16)
-        elif kind[row] == 1:
-            pixels = np.concatenate([pixels[:, :1], pixels[:, :-1]], axis=1)
-        elif kind[row] == 2:
-            pixels += 8
-        out[row] = np.clip(pixels, 0, 255)
-    return out, original, kind

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.bench import Options
-from tests.bench.context import Table
 from tests.bench.inputs import shards, source
+from tests.bench.table import Table
 
 N = 50_000
 
@@ -60,7 +60,7 @@ def middle(runs: list[dict[str, Any]], key: str) -> float:
 def facts(n: int, options: Options, runs: list[dict[str, Any]]) -> dict[str, Any]:
     size, place = runs[0]["size"], runs[0]["cluster"]
     shown = {"data": source(), "n": n, "d": size["columns"], "workers": place["workers"], "rounds": options.repeat}
-    return {**shown, "block rows": size.get("block", "default"), "BLAS in the job": "1 thread a worker"}
+    return {**shown, "block rows": size["rows"], "BLAS in the job": "1 thread a worker"}
 
 
 def seconds_by_stage(rounds: dict[str, list[dict[str, Any]]], n: int, options: Options) -> Table:
@@ -84,7 +84,18 @@ def outcome(rounds: dict[str, list[dict[str, Any]]], n: int, options: Options) -
     table = Table(
         "reduce: memory and outcome",
         facts(n, options, next(iter(rounds.values()))),
-        ["variant", "peak MB, process tree", "m", "cond", "method", "clusters", "regime", "drop", "influential", "plan"],
+        [
+            "variant",
+            "peak MB, process tree",
+            "m",
+            "cond",
+            "method",
+            "clusters",
+            "regime",
+            "drop",
+            "influential",
+            "plan",
+        ],
     )
     found = []
     for name, runs in rounds.items():

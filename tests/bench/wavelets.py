@@ -9,14 +9,15 @@ import pywt
 
 from daskim.transforms.wavelet import Wavelet
 from tests.bench import Options
-from tests.bench.context import Table, speed_up, timed
+from tests.bench.context import speed_up, timed
 from tests.bench.inputs import images, source
+from tests.bench.table import Table
 
 BLOCK = 256
 
 
 def run(options: Options) -> Iterator[Table]:
-    block = images(256 if options.small else 5000)
+    block = images(600 if options.small else 5000)
     for name, level in (("db1", 1), ("db1", 3), ("db2", 1)):
         yield compare(block, name, level, options)
 
@@ -62,7 +63,7 @@ def compare(block: np.ndarray, name: str, level: int, options: Options) -> Table
     found = timed(contenders, options.repeat)
     table = Table(
         f"wavelets: {name}, level {level}",
-        {"data": source(), "n": n, "image": "x".join(map(str, shape)), "d": transform.columns},
+        {"data": source(), "n": n, "image": "x".join(map(str, shape)), "d": transform.columns, "block rows": BLOCK},
         ["contender", "us per image", "against the loop"],
     )
     for contender, timing in found.items():
