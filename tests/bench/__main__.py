@@ -56,7 +56,8 @@ def main() -> int:
             "context": context,
             "tables": [vars(table) for table in tables],
         }
-        asked.json.write_text(json.dumps(record, indent=1, default=float) + "\n", encoding="utf-8")
+        text = json.dumps(record, indent=1, default=lambda number: number.item())  # numpy's own numbers
+        asked.json.write_text(text + "\n", encoding="utf-8")
     failed = [claim for table in tables for claim, holds in table.checks if not holds]
     for claim in failed:
         print(f"does not hold: {claim}", file=sys.stderr)
