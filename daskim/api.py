@@ -133,6 +133,8 @@ def run_settings(
 
 def absolute_inputs(items: Sequence[str]) -> tuple[str, ...]:
     """Local paths made absolute; URLs as they are."""
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise SettingsError(f"source.inputs = {items!r}: no list of texts", "Give paths or fsspec URLs.")
     if not all(items):
         raise SettingsError("an INPUT is empty", "Give a path or an fsspec URL.")
     return tuple(item if "://" in item or "::" in item else os.path.abspath(item) for item in items)
@@ -169,6 +171,8 @@ def _context(
     run_options: Mapping[str, Any] | None,
     progress: Progress | None,
 ) -> Context:
+    if not run:
+        raise SettingsError("the run has no name", "Give a directory or an fsspec URL.")
     store = Run(run if "://" in run else os.path.abspath(run), dict(run_options or {}))
     engine = Engine(place, store, progress or Progress())
     return Context(store, engine, settings, dict(storage_options or {}))

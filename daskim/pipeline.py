@@ -14,6 +14,7 @@ from typing import Any
 from daskim import __version__
 from daskim.compute.machine import PeakMemory
 from daskim.errors import SettingsError, StaleRun, nearest
+from daskim.lake import RUN_MARK
 from daskim.plugins import transform_of
 from daskim.settings import Settings, to_toml
 from daskim.stages import Context, Need, Size, Stage, clusters, columns, exact, images, index, plan, wavelets
@@ -83,6 +84,7 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
     with PeakMemory() as memory:
         for stage in stages:
             _refuse_stale(context, stage, stages, seals)
+        context.run.write(b"A run of daskim: see summary.json.\n", RUN_MARK)
         context.run.write(to_toml(context.settings).encode(), "settings.toml")
         for stage in stages:
             seals[stage.name] = _one_stage(context, stage, stages, seals, memory)

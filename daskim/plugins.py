@@ -35,9 +35,12 @@ def find(folder: str, name: str) -> Any:
     if "." in name:
         module, _, attribute = name.rpartition(".")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
             raise SettingsError(f"{folder}: cannot load {name} ({error})", "Give it as package.module.Class.") from None
+        if not callable(found):
+            raise SettingsError(f"{folder}: {name} is no class", "Give it as package.module.Class.")
+        return found
     if name not in names(folder):
         raise SettingsError(f"{folder}: there is no {name}", nearest(name, names(folder)))
     return importlib.import_module(f"daskim.{folder}.{name}").PLUGIN

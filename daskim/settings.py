@@ -106,6 +106,17 @@ class Clusters(Section):
     max_iter: int = Field(30, ge=1, description="Lloyd steps at most")
     seed: int = Field(0, ge=0, description="seed of the k-means centres")
 
+    @field_validator("n_clusters", mode="before")
+    @classmethod
+    def _n_clusters(cls, value: Any) -> Any:
+        """True would count as 1, and 1.0 may mean one cluster or a share of all."""
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if isinstance(value, float) and value > 1 and value.is_integer():
+            return int(value)
+        if not whole and not (isinstance(value, float) and 0 < value < 1):
+            raise ValueError("give a whole number (1 or more), or a share between 0 and 1")
+        return value
+
 
 class Plan(Section):
     """What becomes of each image."""

@@ -61,6 +61,10 @@ def open_place(name: str, *, workers: int | None = None, memory: int | None = No
     memory : int, optional
         Bytes for all workers of this machine together; by default what the machine (or its control group) has.
     """
+    if workers is not None and workers < 1:
+        raise SettingsError(f"--workers {workers}: at least one is needed", "Leave it out for one a core.")
+    if memory is not None and memory < 1:
+        raise SettingsError(f"memory of {memory} bytes is none", "Leave it out for what the machine has.")
     kind, _, rest = name.partition(":")
     if kind not in PLACES:
         raise SettingsError(f"--cluster {name}: there is no such place", nearest(kind, PLACES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -113,8 +114,10 @@ def reduce(
     layers.append(("--set", dict(parse_assignment(text) for text in set or [])))
     layers.append(("command line", {key: value for key, value in flags.items() if value is not None}))
     options = _options(storage_option or [])
-    with Display(quiet=quiet, as_json=json) as display:
-        settings, demo = _settings(inputs, layers, run, write=not plan)
+    if not run:
+        raise SettingsError("--run is empty", "Give a directory or an fsspec URL.")
+    with Display(quiet=quiet, as_json=json) as display, tempfile.TemporaryDirectory() as scratch:
+        settings, demo = _settings(inputs, layers, run, Path(scratch) if plan else None)
         if plan:
             return _show_plan(settings, run, cluster, workers, _bytes(memory), options, json)
         from daskim.api import reduce as library_call
@@ -136,9 +139,11 @@ def reduce(
 
 
 def _settings(
-    inputs: tuple[str, ...], layers: list[tuple[str, Mapping[str, Any]]], run: str, *, write: bool
+    inputs: tuple[str, ...], layers: list[tuple[str, Mapping[str, Any]]], run: str, scratch: Path | None
 ) -> tuple[Settings, Path | None]:
-    """Checked settings; without any INPUT those of the demo, whose folder is made."""
+    """Checked settings; without any INPUT those of the demo, whose folder is made: in `scratch`, if that is given and
+    the run has none.
+    """
     named = inputs or next((values["source.inputs"] for _, values in reversed(layers) if "source.inputs" in values), ())
     if isinstance(named, str):
         named = (named,)
@@ -151,8 +156,11 @@ def _settings(
         demo = Path(run) / "demo"
         from daskim.synthetic import write_demo
 
-        if write or not demo.is_dir():
+        if scratch is None:
             write_demo(demo, truth=Path(run) / "demo-truth.csv")
+        elif not demo.is_dir():
+            demo = scratch / "demo"
+            write_demo(demo)
         named = (str(demo),)
     from daskim.api import absolute_inputs
 
@@ -254,6 +262,7 @@ def _show_demo(found: Any, demo: Path) -> None:
         for kind, planted, count, recall in score.itertuples(index=False)
     ]
     print_table("Planted in the demo, and found", ["kind", "planted", "found", "recall"], rows, numbers=3)
+    print()
 
 
 def _joined(counts: Mapping[str, int]) -> str:
@@ -261,7 +270,7 @@ def _joined(counts: Mapping[str, int]) -> str:
 
 
 def _whole(value: float | None) -> int | float | None:
-    return int(value) if value is not None and value >= 1 and value == int(value) else value
+    return int(value) if value is not None and value >= 1 and value.is_integer() else value
 
 
 def _kind(url: str) -> str:
@@ -289,7 +298,7 @@ def _bytes(text: str | None) -> int | None:
         value = float(number) * units[text.strip()[len(number) :].strip().upper()]
     except (KeyError, ValueError):
         value = 0
-    if value < 1:
+    if not 1 <= value < float("inf"):
         raise SettingsError(f"--memory {text}: no amount of memory", "Write a number with KB, MB or GB, such as 4GB.")
     return int(value)
 

@@ -6,7 +6,7 @@
 from daskim.lake.block import BLOCK_SCHEMA, native_size, standardise_block
 from daskim.lake.decode import decoder_versions, full_digest, standardise
 from daskim.lake.listing import list_images
-from daskim.lake.names import escape, unescape
+from daskim.lake.names import RUN_MARK, escape, unescape
 from daskim.lake.read import read_images
 from daskim.lake.records import LISTING_SCHEMA, STATUSES, Failure, ImageSpec, Listing, Raw, Standard
 from daskim.lake.stderr import quiet_native_stderr
@@ -14,6 +14,7 @@ from daskim.lake.stderr import quiet_native_stderr
 __all__ = [
     "BLOCK_SCHEMA",
     "LISTING_SCHEMA",
+    "RUN_MARK",
     "STATUSES",
     "Failure",
     "ImageSpec",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from daskim.lake.names import escape, extension, split_of_folder
+from daskim.lake.names import RUN_MARK, escape, extension, split_of_folder
 from daskim.lake.place import Place, failure_of_store, mtime_of, size_of
 from daskim.lake.rows import make_rows
 from daskim.lake.signature import HEAD, IMAGE_EXTENSIONS, sniff
@@ -53,7 +53,8 @@ def walk(root: Place, progress: Progress | None = None) -> Found:
     Hidden files, and all files below hidden folders, are counted, not listed. Links to folders are never followed
     (they may loop); a link to a file is followed when it resolves inside `root`, else its entry has status
     outside-source. FIFOs, sockets and devices have status not-a-file. A folder that cannot be listed is an entry
-    whose name ends in "/". A folder named ``*.zarr`` is one entry.
+    whose name ends in "/". A folder named ``*.zarr`` is one entry. A folder below `root` that is a run of daskim (it
+    holds a file `RUN_MARK`) is counted as a whole: a run may lie inside its own source.
     """
     found = _walk_local(root, progress) if root.fs is None else _walk_remote(root, progress)
     found.entries.sort(key=lambda entry: entry.rel)
@@ -74,6 +75,9 @@ def _walk_local(root: Place, progress: Progress | None) -> Found:
                 raise
             failure = failure_of_store(error)
             found.entries.append(Entry(escape(rel), root.at(folder), -1, float("nan"), failure.status, failure.reason))
+            continue
+        if rel and any(item.name == RUN_MARK for item in items):
+            found.ignored["daskim-run"] += 1
             continue
         for item in items:
             inner, dark = rel + item.name, hidden or item.name.startswith(".")
@@ -123,7 +127,14 @@ def _walk_remote(root: Place, progress: Progress | None) -> Found:
     found = Found()
     base = root.path.rstrip("/") + "/"
     groups: set[str] = set()
-    for path, entry in root.fs.find(root.path, detail=True).items():
+    listed = root.fs.find(root.path, detail=True)
+    runs = tuple(
+        path.removesuffix(RUN_MARK) for path in listed if path.endswith("/" + RUN_MARK) and path != base + RUN_MARK
+    )
+    found.ignored.update({"daskim-run": len(runs)} if runs else {})
+    for path, entry in listed.items():
+        if runs and path.startswith(runs):
+            continue
         rel = path[len(base) :] if path.startswith(base) else path.lstrip("/")
         parts = rel.split("/")
         if not rel or rel.endswith("/"):

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["escape", "extension", "split_of_folder", "split_of_prefix", "unescape"]
+__all__ = ["RUN_MARK", "escape", "extension", "split_of_folder", "split_of_prefix", "unescape"]
+
+# The file that tells a run directory from a folder of images.
+RUN_MARK = ".daskim-run"
 
 # Surrogates U+DC80..U+DCFF are how Python hands out undecodable bytes of a file name (PEP 383).
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|\\(?=x[0-9a-f]{2})")

@@ -77,8 +77,10 @@ def factor_of(
     coefficients = da.from_zarr(run.array("wavelets")).rechunk((leaf_rows(method, n, d), -1))
     if method == "tsqr":
         r = engine.fold("columns", "tsqr", coefficients, Fold(qr.r_factor, stack))
+        engine.progress.begin("columns", "factor", 1, 0)
         return qr.pivoted_qr(r, stop=stop), np.flatnonzero(~r.any(axis=0))
     total = engine.fold("columns", "gram", coefficients, Fold(partial(qr.gram, leaf=1024), add, fan_in=8))
+    engine.progress.begin("columns", "factor", 1, 0)
     return qr.pivoted_cholesky(total, stop=stop), np.flatnonzero(np.diagonal(total) == 0)
 
 

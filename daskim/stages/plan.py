@@ -18,8 +18,8 @@ from daskim.store import BlockCache, Run
 
 __all__ = ["MAX_RMS", "STAGE", "plan_hash"]
 
-# Bound on the distance to the kept image where the clusters have no common height: RMS difference in grey levels.
-# About where the cut at 0.94 n lies on CIFAR-10 (31 grey levels).
+# Largest bound on the distance to the kept image that is not asked for: RMS difference in grey levels. About where the
+# cut at 0.94 n lies on CIFAR-10 (31 grey levels); beyond it, images of one label are rarely the same thing.
 MAX_RMS = 32.0
 GROUP = 8192
 CACHE_BYTES = 256_000_000
@@ -106,9 +106,9 @@ def _bound(context: Context) -> tuple[float, str]:
         return context.settings.plan.max_rms, "as set"
     sealed = context.run.read_json("state", "clusters", "sealed.json") or {}
     facts = sealed.get("facts", {})
-    if "cut_rms" in facts:
+    if float(facts.get("cut_rms", MAX_RMS)) < MAX_RMS:
         return float(facts["cut_rms"]) + 1e-9, "the height at which the clusters were cut"
-    return MAX_RMS, "the default for clusters without a common height"
+    return MAX_RMS, "the largest that is not asked for (plan.max_rms)"
 
 
 def _decide(table: pd.DataFrame, flat: str) -> None:

@@ -18,7 +18,7 @@ from daskim.stages.clusters.forest import DENSE_POINTS
 from daskim.stages.clusters.join import TILE, VERIFY, TooManyPairs, join_merges
 from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_from_features
 from daskim.stages.clusters.per_class import class_labels
-from daskim.stages.clusters.points import CACHE_BYTES, GROUP, Kept, Points, points_of
+from daskim.stages.clusters.points import CACHE_BYTES, GROUP, Kept, Points, energy_share, points_of
 from daskim.stages.clusters.points import STAGE as NAME
 
 __all__ = ["STAGE", "choose_regime", "wanted_clusters"]
@@ -61,23 +61,31 @@ def _run(context: Context) -> dict[str, Any]:
     readable = int((points.owner >= 0).sum() + (points.flat >= 0).sum())
     total = wanted_clusters(settings.n_clusters, readable)
     goal = max(1, total - points.n_flat)  # flat images are clusters of their own
-    kept, unit = _kept(context)
+    kept = _kept(context)
+    share = energy_share(kept, points.rows)
+    unit = kept.scale / (size.pixels * share) ** 0.5
     name = np.full(size.n, -1, dtype=np.int64)
     facts: dict[str, Any] = {}
     if len(points.rows):
         regime, why = choose_regime(context.settings, len(points.rows), goal)
         name, facts = _cluster(context, kept, points, goal, regime, why, unit, table["label"].to_numpy())
     name = np.where(points.flat >= 0, points.flat, name)
-    return {**facts, **_write(context, kept, name, unit), "n_clusters_asked": total, "n_flat": points.n_flat}
+    return {
+        **facts,
+        **_write(context, kept, name, unit),
+        "n_clusters_asked": total,
+        "n_flat": points.n_flat,
+        "share": share,
+    }
 
 
-def _kept(context: Context) -> tuple[Kept, float]:
-    """The kept columns, and the RMS grey levels that a distance of 1 stored unit stands for."""
+def _kept(context: Context) -> Kept:
+    """The kept columns, and where they are."""
     run = context.run
     kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
     columns = None if kept.all() else tuple(np.flatnonzero(kept).tolist())
     scale = float(str(run.array("wavelets").attrs["scale"]))
-    return Kept(run, columns, scale), scale / context.known.pixels**0.5
+    return Kept(run, columns, scale)
 
 
 def _cluster(

@@ -1,0 +1,74 @@
+"""Fixtures for the tests of the whole: real data, planted sets, the command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from daskim.synthetic import planted_families
+
+Planted = Callable[..., tuple[Path, np.ndarray]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data; tests that need it are skipped without."""
+    where = os.environ.get("DASKIM_DATA")
+    if not where:
+        pytest.skip("DASKIM_DATA does not name the folder of real data")
+    return Path(where)
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """An empty memory:// file system."""
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    fs.pseudo_dirs[:] = [""]
+    yield fs
+    fs.store.clear()
+    fs.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    """Write a planted set once a session: `planted(n, side, ...)` gives its .npz and the family of each row."""
+    made: dict[tuple[object, ...], tuple[Path, np.ndarray]] = {}
+
+    def make(
+        n: int, side: int = 16, *, channels: int = 3, redundancy: float = 0.1, seed: int = 1
+    ) -> tuple[Path, np.ndarray]:
+        key = (n, side, channels, redundancy, seed)
+        if key not in made:
+            found = planted_families(n, size=(side, side), channels=channels, redundancy=redundancy, seed=seed)
+            path = tmp_path_factory.mktemp("planted") / "set.npz"
+            np.savez(path, images=found.images, labels=found.labels)
+            made[key] = path, found.family
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Run `python -m daskim.jobs.reduce` with some words; warnings of daskim itself are errors there too."""
+
+    def run(*words: object, cwd: Path | None = None, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error:::daskim", "-m", "daskim.jobs.reduce", *map(str, words)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run

@@ -1,0 +1,118 @@
+"""Imports run down, never up and never sideways between stages; each heavy library has one door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import daskim
+
+ROOT = Path(daskim.__file__).parent
+MODULES = sorted(path for path in ROOT.rglob("*.py") if "files" not in path.parts)
+
+# What each part of daskim may import of daskim; a part is the first word after `daskim.`.
+GROUND = {"errors"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "kernels": GROUND,
+    "transforms": GROUND | {"kernels"},
+    "synthetic": GROUND,
+    "lake": GROUND,
+    "settings": GROUND,
+    "plugins": GROUND | {"settings", "transforms"},
+    "store": GROUND,
+    "compute": GROUND,
+    "engine": GROUND | {"compute", "store"},
+    "stages": GROUND | {"kernels", "transforms", "lake", "settings", "plugins", "store", "compute", "engine"},
+}
+ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", ""}
+ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline"}
+ALLOWED[""] = {"api"}  # daskim/__init__.py, on first use
+ALLOWED["jobs"] = ALLOWED["api"] | {"api", "synthetic"}
+
+# Library: the parts of daskim that may import it (a path from the package; a folder stands for all below).
+DOORS: dict[str, tuple[str, ...]] = {
+    "zarr": ("store.py", "lake"),
+    "pyarrow.parquet": ("store.py", "lake"),
+    "fsspec": ("store.py", "lake"),
+    "dask.array": ("engine.py", "stages", "compute"),
+    "dask": ("engine.py", "stages", "compute"),
+    "distributed": ("compute",),
+    "PIL": ("lake", "synthetic"),
+    "simplejpeg": ("lake",),
+    "dask_ml": ("stages/clusters/lloyd.py",),
+    "pywt": ("transforms",),
+    "cyclopts": ("jobs",),
+    "rich": ("jobs",),
+    "pydantic": ("settings.py",),
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of all modules and names that a file imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the layers"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def part(path: Path) -> str:
+    """The part of daskim that a file belongs to; "" for the package itself."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py").removeprefix("__init__")
+
+
+def inside(name: str, library: str) -> bool:
+    return name == library or name.startswith(library + ".")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_run_down(path: Path) -> None:
+    own = part(path)
+    assert own in ALLOWED, f"{path}: a part of daskim that the layers do not name"
+    for name in imports(path):
+        if not inside(name, "daskim"):
+            continue
+        words = name.split(".")
+        # `from daskim import api` and `from daskim.api import x` both name the part second
+        other = words[1] if (ROOT / words[1]).exists() or (ROOT / f"{words[1]}.py").exists() else ""
+        assert other == own or other in ALLOWED[own], f"{name_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if part(p) == "stages"], ids=name_of)
+def test_stages_do_not_know_one_another(path: Path) -> None:
+    own = path.relative_to(ROOT / "stages").parts[0].removesuffix(".py")
+    others = {entry.stem for entry in (ROOT / "stages").iterdir() if entry.stem not in ("__init__", "__pycache__", own)}
+    for name in imports(path):
+        if inside(name, "daskim.stages"):
+            assert (name.split(".") + [""])[2] not in others, f"{name_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_library_has_its_doors(library: str) -> None:
+    doors = [ROOT / door for door in DOORS[library]]
+    users = [path for path in MODULES if any(inside(name, library) for name in imports(path))]
+    assert users, f"nothing imports {library}: is the door still there?"
+    for path in users:
+        assert any(path == door or door in path.parents for door in doors), f"{name_of(path)} imports {library}"
+
+
+@pytest.mark.parametrize("words", [["-c", "import daskim"], ["-m", "daskim.jobs.reduce", "--help"]], ids=" ".join)
+def test_nothing_heavy_is_imported_before_it_is_needed(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-X", "importtime", *words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "daskim" in modules
+    heavy = ("dask", "distributed", "zarr", "pandas", "numpy", "scipy", "pyarrow", "sklearn", "PIL", "fsspec")
+    assert not [name for name in modules if name.split(".")[0] in heavy]
