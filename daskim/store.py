@@ -15,9 +15,10 @@ import io
 import json
 import os
 import posixpath
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -73,13 +74,24 @@ class Run:
 
     # files ------------------------------------------------------------------------------------------------------
 
-    def exists(self, *parts: str) -> bool:
+    @contextmanager
+    def _reached(self) -> Iterator[Any]:
+        """The file system; what goes wrong there beyond a missing file is told as this run's error."""
         fs, _ = self._fs()
-        return bool(fs.exists(self.path(*parts)))
+        try:
+            yield fs
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise SourceError(f"run {self.url}: cannot be reached ({error})", "Choose another with --run.") from error
+
+    def exists(self, *parts: str) -> bool:
+        with self._reached() as fs:
+            return bool(fs.exists(self.path(*parts)))
 
     def read(self, *parts: str) -> bytes:
-        fs, _ = self._fs()
-        return bytes(fs.cat_file(self.path(*parts)))
+        with self._reached() as fs:
+            return bytes(fs.cat_file(self.path(*parts)))
 
     def write(self, data: bytes, *parts: str) -> None:
         """Write one file so that it is there whole or not at all."""
@@ -104,24 +116,26 @@ class Run:
             yield temporary
             temporary.replace(target)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise self._unwritable(str(target), error) from error
 
     def _unwritable(self, what: str, error: OSError) -> SourceError:
         return SourceError(f"run {self.url}: cannot write {what} ({error})", "Choose another place with --run.")
 
     def remove(self, *parts: str) -> None:
-        fs, _ = self._fs()
-        if fs.exists(self.path(*parts)):
-            fs.rm(self.path(*parts), recursive=True)
+        with self._reached() as fs:
+            if fs.exists(self.path(*parts)):
+                fs.rm(self.path(*parts), recursive=True)
 
     def names(self, *parts: str) -> list[str]:
         """File and folder names directly below a folder, sorted; empty where there is none."""
-        fs, _ = self._fs()
         try:
-            listed = fs.ls(self.path(*parts), detail=False, refresh=True)
-        except TypeError:
-            listed = fs.ls(self.path(*parts), detail=False)
+            with self._reached() as fs:
+                try:
+                    listed = fs.ls(self.path(*parts), detail=False, refresh=True)
+                except TypeError:
+                    listed = fs.ls(self.path(*parts), detail=False)
         except FileNotFoundError:
             return []
         return sorted(posixpath.basename(str(name).rstrip("/")) for name in listed)
@@ -189,7 +203,7 @@ class Run:
             shards=(rows, *shape[1:]),
             compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
             fill_value=0,
-            attributes=dict(attributes or {}),
+            attributes={"made": secrets.token_hex(8), **(attributes or {})},
             overwrite=True,
         )
 
@@ -244,7 +258,7 @@ class BlockCache:
         self.lock = Lock()
 
     def block(self, run: Run, name: str, array: zarr.Array, index: int) -> np.ndarray:
-        key = (run.url, name, str(array.attrs.get("fingerprint")), index)
+        key = (run.url, name, str(array.attrs["made"]), index)  # an array made again is another one
         with self.lock:
             if key in self.held:
                 self.held.move_to_end(key)

@@ -22,9 +22,11 @@ def found_pairs(run: Path) -> dict[str, list[tuple[str, str]]]:
     cluster = dict(zip(reduction.influential["id"], reduction.influential["cluster"]))
     pairs: dict[str, list[tuple[str, str]]] = {kind: [] for kind in KINDS}
     for planted, original, kind in truth.itertuples(index=False):
-        if kind == "relabelled" and planted in cluster and cluster[planted] == cluster.get(original):
-            pairs[kind].append((planted, original))
-        elif kind in pairs and (kept[planted] == original or kept[original] == planted):
+        if kind == "relabelled":
+            together = planted in cluster and cluster[planted] == cluster.get(original)
+        else:
+            together = bool(original) and (kept[planted] == original or kept[original] == planted)
+        if together and kind in pairs:
             pairs[kind].append((planted, original))
     return pairs
 

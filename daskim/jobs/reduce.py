@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from daskim import __version__
-from daskim.errors import SettingsError
+from daskim.errors import SettingsError, SourceError
 from daskim.jobs.terminal import Display, plain, print_table, run_command
 from daskim.settings import Settings, job_file, parse_assignment, resolve
 
@@ -34,6 +34,7 @@ app = App(
     help_format="plaintext",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 Flag = Annotated
@@ -156,11 +157,13 @@ def _settings(
         demo = Path(run) / "demo"
         from daskim.synthetic import write_demo
 
-        if scratch is None:
-            write_demo(demo, truth=Path(run) / "demo-truth.csv")
-        elif not demo.is_dir():
+        if scratch is not None and not demo.is_dir():
             demo = scratch / "demo"
-            write_demo(demo)
+        if scratch is None or demo.parent == scratch:
+            try:
+                write_demo(demo, truth=demo.parent / "demo-truth.csv")
+            except OSError as error:
+                raise SourceError(f"run {run}: cannot write the demo ({error})", "Choose another --run.") from None
         named = (str(demo),)
     from daskim.api import absolute_inputs
 

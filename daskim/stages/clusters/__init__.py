@@ -197,7 +197,7 @@ def _write(context: Context, kept: Kept, name: np.ndarray, unit: float) -> dict[
 def _token(context: Context) -> str:
     """Names what the features are made from."""
     record = context.run.read_json("state", NAME, "stage.json") or {}
-    return str(record.get("fingerprint", ""))
+    return f"{record.get('fingerprint', '')} {context.run.array('wavelets').attrs['made']}"
 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
