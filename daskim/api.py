@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +22,14 @@ from daskim.stages import Context, Size
 from daskim.store import Run
 
 __all__ = ["Reduction", "absolute_inputs", "open_place", "open_run", "preview_run", "reduce", "run_settings"]
+
+
+class _Scratch:
+    """A directory that goes with this object. (`tempfile.TemporaryDirectory` warns where it is not closed by hand.)"""
+
+    def __init__(self) -> None:
+        self.name = tempfile.mkdtemp(prefix="daskim-")
+        weakref.finalize(self, shutil.rmtree, self.name, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Reduction:
     summary: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     # keeps a run without a name alive as long as its tables may be read
-    _folder: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+    _folder: _Scratch | None = field(default=None, repr=False, compare=False)
 
     def table(self, name: str) -> pd.DataFrame:
         """Any table of the run."""
@@ -109,7 +119,7 @@ def reduce(
     DaskimError
         See `daskim.errors`.
     """
-    folder = tempfile.TemporaryDirectory(prefix="daskim-") if run is None else None
+    folder = _Scratch() if run is None else None
     where = folder.name if folder is not None else os.fspath(run)  # type: ignore[arg-type]
     checked = settings if isinstance(settings, Settings) else run_settings(source, settings or {})
     place = open_place(cluster, workers=workers, memory=memory) if isinstance(cluster, str) else cluster
