@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,21 +58,24 @@ def join_merges(
     run, p = context.run, len(points.rows)
     run.save(points.rows, "partial", STAGE, "rows.npy")
     run.save(points.weights, "partial", STAGE, "weights.npy")
-    radius, estimate = first_radius(context, points, count, near)
-    attempts = []
+    bound = 2 * context.settings.clusters.max_pairs  # a sample's estimate may be off by that
+    guess, estimate = first_radius(context, points, count)
+    radius = max(guess, near)
+    if p > DENSE_POINTS and guess < near and estimate(near) > bound >= estimate(guess):
+        context.say(f"clusters: about {estimate(near):,.0f} pairs are nearly identical: they are not all looked at")
+        radius = guess
+    attempts: list[dict[str, Any]] = []
     for attempt in range(12):
         if p <= DENSE_POINTS and estimate(radius) > DENSE_PAIRS:
-            merges, pairs = whole_forest(context, kept, attempt), p * (p - 1) // 2
-            radius = float("inf")
-        else:
-            if estimate(radius) > 2 * context.settings.clusters.max_pairs:
-                raise TooManyPairs(estimate(radius), radius)
-            a, b, squared = pairs_within(context, kept, points, radius, attempt)
-            pairs = len(a)
-            merges = grow_forest(context, kept, a, b, squared, radius, f"ward{attempt}")
-        attempts.append({"radius_rms": radius * unit, "pairs": pairs, "merges": len(merges.height)})
+            merges = whole_forest(context, kept, attempt)
+            return merges, {"attempts": [*attempts, {"radius_rms": None, "merges": len(merges.height)}]}
+        if estimate(radius) > bound:
+            raise TooManyPairs(estimate(radius), radius)
+        a, b, squared = pairs_within(context, kept, points, radius, attempt)
+        merges = grow_forest(context, kept, a, b, squared, radius, f"ward{attempt}")
+        attempts.append({"radius_rms": radius * unit, "pairs": len(a), "merges": len(merges.height)})
         if len(merges.height) >= min(count, p - 1):
-            return merges, {"attempts": attempts, "pairs": pairs, "radius_rms": radius * unit}
+            return merges, {"attempts": attempts}
         context.say(
             f"clusters: {len(merges.height)} merges within {radius * unit:.1f} grey levels, {count} needed: "
             "larger radius"
@@ -83,7 +87,7 @@ def join_merges(
     )
 
 
-def first_radius(context: Context, points: Points, count: int, near: float) -> tuple[float, Any]:
+def first_radius(context: Context, points: Points, count: int) -> tuple[float, Callable[[float], float]]:
     """A radius at which `count` merges are likely, and an estimate of the pairs within a radius, from a sample.
 
     Three points in a hundred with a neighbour within r give about one merge in a hundred (measured on CIFAR-10: 17 %
@@ -108,7 +112,7 @@ def first_radius(context: Context, points: Points, count: int, near: float) -> t
     def estimate(radius: float) -> float:
         return float(total[_bins(np.array([min(radius, 1e30)]))[0]]) / len(sample) * p / 2
 
-    return max(guess, near, 1e-6), estimate
+    return max(guess, 1e-6), estimate
 
 
 def sample_distances(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
