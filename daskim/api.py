@@ -147,6 +147,9 @@ def absolute_inputs(items: Sequence[str]) -> tuple[str, ...]:
         raise SettingsError(f"source.inputs = {items!r}: no list of texts", "Give paths or fsspec URLs.")
     if not all(items):
         raise SettingsError("an INPUT is empty", "Give a path or an fsspec URL.")
+    for item in items:
+        if any("\ud800" <= c <= "\udfff" for c in item):
+            raise SettingsError(f"INPUT {item!r}: its name is no UTF-8", "Rename it, or give it by another path.")
     return tuple(item if "://" in item or "::" in item else os.path.abspath(item) for item in items)
 
 

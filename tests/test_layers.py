@@ -96,7 +96,7 @@ def test_stages_do_not_know_one_another(path: Path) -> None:
     others = {entry.stem for entry in (ROOT / "stages").iterdir() if entry.stem not in ("__init__", "__pycache__", own)}
     for name in imports(path):
         if inside(name, "daskim.stages"):
-            assert (name.split(".") + [""])[2] not in others, f"{name_of(path)} imports {name}"
+            assert [*name.split("."), ""][2] not in others, f"{name_of(path)} imports {name}"
 
 
 @pytest.mark.parametrize("library", DOORS)

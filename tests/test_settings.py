@@ -20,7 +20,9 @@ def flat(text: str) -> dict[str, Any]:
     """A TOML document as `stage.key` values."""
     out: dict[str, Any] = {}
     for name, value in tomllib.loads(text).items():
-        out.update({f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value})
+        out.update(
+            {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+        )
     return out
 
 
@@ -208,7 +210,9 @@ def test_bad_toml_names_the_file(content: bytes, tmp_path: Path) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("content", ["images = 3\n", "[columns.more]\nx = 1\n", "[method]\nx = 1\n", "[[plan]]\nx = 1\n"])
+@pytest.mark.parametrize(
+    "content", ["images = 3\n", "[columns.more]\nx = 1\n", "[method]\nx = 1\n", "[[plan]]\nx = 1\n"]
+)
 def test_toml_of_another_shape_is_refused(content: str, tmp_path: Path) -> None:
     file = tmp_path / "odd.toml"
     file.write_text(content)

@@ -67,6 +67,7 @@ def _run(context: Context) -> dict[str, Any]:
     readable = int((table["decision"] != "review").sum())
     dropped = int((table["decision"] == "drop").sum())
     if dropped > settings.max_drop * readable:
+        run.remove("state", "plan", "blocks")  # the next attempt is not bound to this one's settings
         raise GuardTripped(
             f"the plan would drop {dropped} of {readable} images: more than plan.max_drop = {settings.max_drop:g}",
             f"No plan is made. Ask for more clusters, a smaller plan.max_rms, or raise --max-drop. Run: {run.url}",

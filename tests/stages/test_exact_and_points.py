@@ -20,6 +20,7 @@ from daskim.synthetic import planted_families
 
 Reduce = Callable[..., daskim.Reduction]
 
+
 def table_of(rows: list[tuple[int, int, bool, int]]) -> pd.DataFrame:
     """(file, standard pixels, full, full pixels) of each row, as the table `images` has them."""
     return pd.DataFrame(

@@ -35,6 +35,8 @@ def write_centres(context: Context, kept: Kept, cluster: np.ndarray, unit: float
         Sum of squared distances, in squared stored coefficients.
     """
     run = context.run
+    if kept.columns == ():  # every image is zero in every coefficient: nothing lies apart from anything
+        return np.zeros(len(cluster)), 0.0
     rows = np.flatnonzero(cluster >= 0)
     rows = rows[np.argsort(cluster[rows], kind="stable")]
     _, starts, sizes = np.unique(cluster[rows], return_index=True, return_counts=True)

@@ -23,6 +23,8 @@ BIN_SHIFT = 19
 # Points in a tile of the join, and tiles at most (then they grow).
 TILE = 4096
 TILES = 256
+# Attempts with a radius before the full tree of a set that is small enough for it.
+TRIES = 2
 # Candidates verified by one task.
 VERIFY = 16_384
 
@@ -66,7 +68,7 @@ def join_merges(
         radius = guess
     attempts: list[dict[str, Any]] = []
     for attempt in range(12):
-        if p <= DENSE_POINTS and estimate(radius) > DENSE_PAIRS:
+        if p <= DENSE_POINTS and (estimate(radius) > DENSE_PAIRS or attempt == TRIES):
             merges = whole_forest(context, kept, attempt)
             return merges, {"attempts": [*attempts, {"radius_rms": None, "merges": len(merges.height)}]}
         if estimate(radius) > bound:

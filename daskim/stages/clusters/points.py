@@ -69,7 +69,7 @@ class Kept:
     scale: float  # stored coefficients times scale are the true ones
 
     def select(self, block: np.ndarray) -> np.ndarray:
-        return block if self.columns is None else block[:, np.array(self.columns)]
+        return block if self.columns is None else block[:, np.array(self.columns, dtype=np.intp)]
 
 
 @lru_cache(maxsize=1)
@@ -89,9 +89,11 @@ def energy_share(kept: Kept, rows: np.ndarray) -> float:
     1,024 images spread over the rows. 1 where all columns of an orthonormal transform are kept. With it, a distance in
     the kept columns is told as the RMS difference in grey levels that it stands for.
     """
-    sample = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 1024)).astype(int))] if len(rows) else rows
+    if not len(rows):
+        return 1.0
+    sample = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 1024)).astype(int))]
     pixels = _cache().take(kept.run, "images", sample).reshape(len(sample), -1)
-    whole = float(pixels.var(axis=0, dtype=np.float64).sum()) if len(sample) else 0.0
+    whole = float(pixels.var(axis=0, dtype=np.float64).sum())
     if whole == 0.0:
         return 1.0
     share = float(gather(kept, sample).var(axis=0, dtype=np.float64).sum()) * kept.scale**2 / whole
