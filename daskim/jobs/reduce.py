@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -132,7 +133,7 @@ def reduce(
             memory=_bytes(memory),
             restart=restart,
             storage_options=options,
-            run_options=options if _kind(run) in {_kind(item) for item in settings.source.inputs} else {},
+            run_options=_run_options(run, settings, options),
             progress=display,  # type: ignore[arg-type]
         )
     _show_result(found, demo, json, quiet)
@@ -185,7 +186,9 @@ def _show_plan(
 
     place = open_place(cluster, workers=workers, memory=memory)
     try:
-        states, size, context = preview_run(settings, run, place, storage_options=options)
+        states, size, context = preview_run(
+            settings, run, place, storage_options=options, run_options=_run_options(run, settings, options)
+        )
     finally:
         place.close()
     rows, misfits = [], []
@@ -193,21 +196,18 @@ def _show_plan(
         assert state.need is not None
         need, limit = memory_of(context, state.need)
         blocks = f"{state.done}/{state.need.blocks}" if state.state == "open" else str(state.need.blocks)
-        read, write = _size(state.need.read), _size(state.need.write)
-        rows.append([state.stage.name, state.state, blocks, read, write, _size(need), _size(limit)])
+        rows.append((state.stage.name, state.state, blocks, state.need.read, state.need.write, need, limit))
         if limit and need > limit:
             misfits.append(f"{state.stage.name} needs {_size(need)} of {_size(limit)}")
     if json:
-        import json as module
-
-        keys = ("stage", "state", "blocks", "read", "write", "memory", "limit")
-        print(module.dumps({"event": "plan", "n": size.n, "stages": [dict(zip(keys, row)) for row in rows]}))
+        keys = ("stage", "state", "blocks", "read_bytes", "write_bytes", "memory_bytes", "memory_limit_bytes")
+        print(dumps({"event": "plan", "n": size.n, "stages": [dict(zip(keys, row)) for row in rows]}))
     else:
         print_table(
             f"{size.n:,} images of {size.height} x {size.width} x {size.channels}, {size.columns:,} coefficients, "
             f"{size.n_clusters:,} clusters, {place.workers} workers ({place.name})",
             ["stage", "state", "blocks", "reads", "writes", "memory per worker", "limit"],
-            rows,
+            [(*row[:3], *map(_size, row[3:])) for row in rows],
             numbers=5,
         )
         for state in states:
@@ -224,9 +224,7 @@ def _show_plan(
 def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None:
     summary = found.summary
     if json:
-        import json as module
-
-        print(module.dumps({"event": "summary", **summary}, default=str))
+        print(dumps({"event": "summary", **summary}))
         return
     if quiet:
         return
@@ -274,6 +272,11 @@ def _joined(counts: Mapping[str, int]) -> str:
 
 def _whole(value: float | None) -> int | float | None:
     return int(value) if value is not None and value >= 1 and value.is_integer() else value
+
+
+def _run_options(run: str, settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    """The fsspec options for RUN: those of the INPUT where both are of one kind."""
+    return options if _kind(run) in {_kind(item) for item in settings.source.inputs} else {}
 
 
 def _kind(url: str) -> str:

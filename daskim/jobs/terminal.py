@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import unicodedata
@@ -129,6 +130,9 @@ def run_command(work: Callable[[], int], *, as_json: bool) -> int:
             )
         print(plain(f"error: {error}"), file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever read our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted: finished blocks are kept; the same command goes on from there", file=sys.stderr)
         return 130
