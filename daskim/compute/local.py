@@ -25,7 +25,7 @@ def start(rest: str, *, workers: int | None, memory: int | None) -> Behind:
             threads_per_worker=1,
             processes=True,
             memory_limit=share,
-            dashboard_address="127.0.0.1:0",  # None would be port 8787 on every interface
+            dashboard_address="127.0.0.1:0",  # None would be port 8787, and a warning where it is taken
             host="127.0.0.1",
             silence_logs=logging.ERROR,
         )

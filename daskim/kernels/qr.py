@@ -173,9 +173,10 @@ def pivoted_cholesky(gram_matrix: np.ndarray, *, stop: float = 0.0, panel: int =
         if len(taken) < min(panel, active.size) or len(taken) == active.size:
             break
         rest = np.setdiff1d(np.arange(active.size), taken)
-        update = part[:, rest]
+        update = np.ascontiguousarray(part[:, rest])
         trailing = trailing[np.ix_(rest, rest)]
-        trailing -= update.T @ update
+        # in place and only the lower triangle (the upper one of the transposed view that LAPACK sees)
+        scipy.linalg.blas.dsyrk(-1.0, update.T, beta=1.0, c=trailing.T, lower=0, overwrite_c=1)
         active = active[rest]
     rank = len(chosen)
     order = np.concatenate([np.array(chosen, dtype=np.int64), np.setdiff1d(np.arange(d), chosen)])
@@ -192,7 +193,7 @@ def _panel(trailing: np.ndarray, floor: float, steps: int) -> tuple[list[int], n
         if not best > floor:
             break
         pivot = int(np.argmax(residual >= best * (1 - TIE)))
-        row = trailing[pivot] - part[:t, pivot] @ part[:t]
+        row = np.concatenate([trailing[pivot, :pivot], trailing[pivot:, pivot]]) - part[:t, pivot] @ part[:t]
         row[taken] = 0.0
         row /= np.sqrt(residual[pivot])
         row[pivot] = np.sqrt(residual[pivot])

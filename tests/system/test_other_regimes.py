@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -125,3 +127,15 @@ def test_pixels_stored_are_those_given(source: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(Run(found.run).array("images")[:]), stored["images"][:200])
         assert found.images["label"].tolist() == [str(label) for label in stored["labels"][:200]]
     assert pq.read_table(tmp_path / "run" / "tables" / "images").num_rows == 200
+
+
+@pytest.mark.slow
+def test_two_clusters_of_processes_at_a_time_are_silent(source: Path, tmp_path: Path, command: Any) -> None:
+    """The port of Dask's dashboard may be another's."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # it is taken in any case then
+            taken.bind(("127.0.0.1", 8787))
+            taken.listen()
+        done = command(source, "--run", tmp_path / "run", "--size", "8x8", "--cluster", "local", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
