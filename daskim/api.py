@@ -129,7 +129,7 @@ def reduce(
     finally:
         if isinstance(cluster, str):
             place.close()
-    return Reduction(where, summary, dict(run_options or {}), folder)
+    return Reduction(context.run.url, summary, dict(run_options or {}), folder)
 
 
 def run_settings(

@@ -32,8 +32,13 @@ METHODS: dict[str, tuple[Stage, ...]] = {
         plan.STAGE,
     )
 }
-# What an idle worker process holds after its imports, bytes (measured: 250 to 330 MB).
-IDLE = 350_000_000
+# What an idle worker process holds after its imports, bytes. Measured: 230 to 360 MB; the larger figures where the kernel
+# keeps the pages of shared libraries as huge pages.
+IDLE = 480_000_000
+MEMORY_HINT = (
+    "Fewer coefficients (wavelets.max_columns, images.size), smaller blocks (blocks.rows), fewer --workers, "
+    "or more --memory."
+)
 LIBRARIES = (
     "dask",
     "dask-ml",
@@ -84,6 +89,7 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
     with PeakMemory() as memory:
         for stage in stages:
             _refuse_stale(context, stage, stages, seals)
+        finished = all(_seal(context, stage) is not None for stage in stages)
         context.run.write(b"A run of daskim: see summary.json.\n", RUN_MARK)
         context.run.write(to_toml(context.settings).encode(), "settings.toml")
         for stage in stages:
@@ -91,7 +97,11 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
             if stage.name == "index":
                 context.size = size_of(context.settings, seals["index"]["facts"])
                 _refuse_misfit(context, stages)
+            elif stage.name == "images":  # also when the images were done before: the bound is no part of them
+                images.refuse_bad(context.settings, context.run, seals["images"]["facts"]["status"])
         context.run.remove("partial")
+    if finished:
+        context.engine.progress.say("nothing was left to do: --restart index would list the source anew")
     summary = _summary(context, stages, seals, memory.bytes, time.monotonic() - started)
     context.run.write_json(summary, "summary.json")
     return summary
@@ -149,23 +159,20 @@ def memory_of(context: Context, need: Need) -> tuple[int, int]:
     place = context.engine.place
     tasks = -(-place.workers // place.processes)
     driver = need.driver if place.name == "threads" else 0
-    return IDLE + tasks * need.task + driver, place.memory
+    return IDLE + need.process + tasks * need.task + driver, place.memory
 
 
 def _refuse_misfit(context: Context, stages: tuple[Stage, ...]) -> None:
+    workers, misfits = context.engine.place.workers, []
     for stage in stages:
-        need, limit = memory_of(context, stage.need(context.known, context.settings, context.engine.place.workers))
+        need, limit = memory_of(context, stage.need(context.known, context.settings, workers))
         if limit and need > limit:
-            raise SettingsError(
-                f"stage {stage.name} needs {need / 1e9:.2f} GB in a worker, which may use {limit / 1e9:.2f} GB",
-                _remedy(stage.name),
-            )
-
-
-def _remedy(stage: str) -> str:
-    if stage in ("columns", "clusters"):
-        return "Fewer coefficients (wavelets.max_columns, images.size), fewer --workers, or more --memory."
-    return "Smaller blocks (blocks.rows), fewer --workers, or more --memory."
+            misfits.append(f"{stage.name} needs {need / 1e9:.2f} GB")
+    if misfits:
+        raise SettingsError(
+            f"this does not fit into a worker of {context.engine.place.memory / 1e9:.2f} GB: {', '.join(misfits)}",
+            MEMORY_HINT,
+        )
 
 
 def _one_stage(

@@ -25,9 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     "settings": GROUND,
     "plugins": GROUND | {"settings", "transforms"},
     "store": GROUND,
+    "kept": GROUND | {"store"},
     "compute": GROUND,
     "engine": GROUND | {"compute", "store"},
-    "stages": GROUND | {"kernels", "transforms", "lake", "settings", "plugins", "store", "compute", "engine"},
+    "stages": GROUND | {"kernels", "transforms", "lake", "settings", "plugins", "store", "kept", "compute", "engine"},
 }
 ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", ""}
 ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline"}

@@ -182,7 +182,7 @@ def _show_plan(
 ) -> int:
     """The table of --plan; nothing is computed or written."""
     from daskim.api import open_place, preview_run
-    from daskim.pipeline import memory_of
+    from daskim.pipeline import MEMORY_HINT, memory_of
 
     place = open_place(cluster, workers=workers, memory=memory)
     try:
@@ -216,7 +216,7 @@ def _show_plan(
     if misfits:
         raise SettingsError(
             "this cannot run here: " + "; ".join(misfits),
-            "Smaller blocks (blocks.rows), fewer --workers, fewer coefficients, or more --memory.",
+            MEMORY_HINT,
         )
     return 0
 

@@ -6,6 +6,9 @@ import numpy as np
 
 __all__ = ["follow_leaders", "rms_to"]
 
+# Images compared at a time: bounds what the differences take.
+PIECE = 1024
+
 
 def rms_to(image: np.ndarray, others: np.ndarray) -> np.ndarray:
     """RMS difference in grey levels between an image and some others, exact before the root.
@@ -20,12 +23,21 @@ def rms_to(image: np.ndarray, others: np.ndarray) -> np.ndarray:
     -------
     ndarray, shape (k,), float64, 0 to 255
     """
-    difference = others.astype(np.int32) - image.astype(np.int32)
-    return np.sqrt(np.einsum("ij,ij->i", difference, difference, dtype=np.int64) / image.size)
+    squared = np.empty(len(others), dtype=np.int64)
+    for start in range(0, len(others), PIECE):
+        difference = others[start : start + PIECE].astype(np.int32) - image.astype(np.int32)
+        squared[start : start + PIECE] = np.einsum("ij,ij->i", difference, difference, dtype=np.int64)
+    return np.sqrt(squared / image.size)
 
 
 def follow_leaders(
-    images: np.ndarray, order: np.ndarray, bound: float, fixed: np.ndarray
+    images: np.ndarray,
+    order: np.ndarray,
+    bound: float,
+    fixed: np.ndarray,
+    *,
+    points: np.ndarray | None = None,
+    reach: float = np.inf,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which images of a group stand for which others.
 
@@ -41,6 +53,10 @@ def follow_leaders(
         RMS difference in grey levels.
     fixed : ndarray, shape (k,), bool
         Images that may lead and never follow.
+    points : ndarray, shape (k, m), optional
+        What the images were clustered by; needed with a `reach`.
+    reach : float
+        Largest distance between the points of an image and its leader.
 
     Returns
     -------
@@ -57,6 +73,12 @@ def follow_leaders(
         leader[first] = first
         rms = rms_to(images[first], images[rest])
         close = (rms <= bound) & ~fixed[rest]
+        if points is not None and np.isfinite(reach):
+            near = np.flatnonzero(close)
+            for start in range(0, len(near), PIECE):
+                part = near[start : start + PIECE]
+                difference = points[rest[part]].astype(np.float64) - points[first].astype(np.float64)
+                close[part] = np.einsum("ij,ij->i", difference, difference) <= reach**2
         leader[rest[close]] = first
         distance[rest[close]] = rms[close]
         waiting = rest[~close]

@@ -60,13 +60,24 @@ class Size:
 
 @dataclass(frozen=True)
 class Need:
-    """What a stage costs. Bytes; `task` and `driver` are upper bounds beyond what an idle process holds."""
+    """What a stage costs. Bytes; the last three are upper bounds beyond what an idle process holds.
+
+    Attributes
+    ----------
+    task : int
+        Held by each task under way.
+    driver : int
+        Held by the process that orders the work.
+    process : int
+        Held once by each process that works, such as a cache.
+    """
 
     blocks: int
     read: int
     write: int
     task: int
     driver: int
+    process: int = 0
 
 
 @dataclass

@@ -106,7 +106,9 @@ def full_digests(run: Run, key: str, rows: np.ndarray, block: int, options: Mapp
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     photograph = 6 * min(settings.images.max_pixels, 25_000_000) if size.bytes > 20_000 * size.n else 4_000_000
-    return Need(blocks=1, read=0, write=40 * size.n // 10, task=photograph, driver=600 * size.n)
+    return Need(
+        blocks=1, read=0, write=4 * size.n, task=photograph, driver=600 * size.n + 64_000_000, process=64_000_000
+    )
 
 
 STAGE = Stage(

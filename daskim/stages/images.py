@@ -12,9 +12,12 @@ from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.store import Run, block_bounds
 
-__all__ = ["STAGE"]
+__all__ = ["STAGE", "refuse_bad"]
 
 GOOD = ("ok", "flat")
+# Bytes of files that are read ahead by one task, and what the lake keeps unpacked in a process at most.
+READ_BYTES = 64_000_000
+LAKE_CACHE_BYTES = 256_000_000
 
 
 def _spec(context: Context) -> ImageSpec:
@@ -44,17 +47,27 @@ def _run(context: Context) -> dict[str, Any]:
     status: Counter[str] = Counter()
     for info in infos:
         status.update(info["status"])
-    bad = size.n - sum(status[name] for name in GOOD)
-    if bad > context.settings.images.max_bad * size.n:
-        worst = ", ".join(f"{count} {name}" for name, count in status.most_common() if name not in GOOD)
-        raise BadInputs(
-            f"{bad} of {size.n} images are broken ({worst}): more than images.max_bad = "
-            f"{context.settings.images.max_bad:g}",
-            f"Their reasons are in the table `images` of {context.run.url}. Mend the source, or raise --max-bad.",
-        )
-    if bad == size.n:
-        raise BadInputs(f"none of the {size.n} images can be read", f"See the table `images` of {context.run.url}.")
     return {"status": dict(sorted(status.items()))}
+
+
+def refuse_bad(settings: Settings, run: Run, status: Mapping[str, int]) -> None:
+    """End the run where more images are broken than `images.max_bad` allows, or all; the images stay done.
+
+    Raises
+    ------
+    BadInputs
+    """
+    n = sum(status.values())
+    bad = n - sum(status.get(name, 0) for name in GOOD)
+    if bad > settings.images.max_bad * n:
+        order = sorted(status.items(), key=lambda item: (-item[1], item[0]))
+        worst = ", ".join(f"{count} {name}" for name, count in order if name not in GOOD)
+        raise BadInputs(
+            f"{bad} of {n} images are broken ({worst}): more than images.max_bad = {settings.images.max_bad:g}",
+            f"Their reasons are in the table `images` of {run.url}. Mend the source, or raise --max-bad.",
+        )
+    if bad == n:
+        raise BadInputs(f"none of the {n} images can be read", f"See the table `images` of {run.url}.")
 
 
 def standard_block(run: Run, key: str, lo: int, hi: int, spec: ImageSpec, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +89,8 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         blocks=size.blocks,
         read=size.bytes,
         write=size.n * (size.pixels + 150),
-        task=3 * block + 2 * size.rows * mean + photograph,
+        task=3 * block + 2 * size.rows * mean + photograph + READ_BYTES,
+        process=min(LAKE_CACHE_BYTES, size.bytes or LAKE_CACHE_BYTES),
         driver=1_000 * size.blocks,
     )
 

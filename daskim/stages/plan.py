@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,18 @@ import pandas as pd
 import pyarrow as pa
 
 from daskim.errors import GuardTripped, SettingsError
+from daskim.kept import CACHE_BYTES, Kept, gather, kept_of, take
 from daskim.kernels.leaders import follow_leaders
 from daskim.settings import Plan, Settings
 from daskim.stages import Context, Need, Size, Stage
-from daskim.store import BlockCache, Run
+from daskim.store import Run
 
 __all__ = ["MAX_RMS", "STAGE", "plan_hash"]
 
-# Largest bound on the distance to the kept image that is not asked for: RMS difference in grey levels. About where the
-# cut at 0.94 n lies on CIFAR-10 (31 grey levels); beyond it, images of one label are rarely the same thing.
+# Largest difference from the kept image that is not asked for: RMS in grey levels. About where the cut at 0.94 n lies
+# on CIFAR-10 (31 grey levels); beyond it, images of one label are rarely the same thing.
 MAX_RMS = 32.0
 GROUP = 8192
-CACHE_BYTES = 256_000_000
 
 
 def plan_hash(plan: pd.DataFrame) -> str:
@@ -60,9 +59,9 @@ def _run(context: Context) -> dict[str, Any]:
     settings, run = context.settings.plan, context.run
     table = _table(context)
     _check_splits(settings, table)
-    bound, why = _bound(context)
+    bound, reach, why = _bounds(context)
     _decide(table, settings.flat)
-    _leaders(context, table, bound)
+    _leaders(context, table, bound, reach)
     _min_per_class(table, settings.min_per_class)
     readable = int((table["decision"] != "review").sum())
     dropped = int((table["decision"] == "drop").sum())
@@ -101,15 +100,19 @@ def _check_splits(settings: Plan, table: pd.DataFrame) -> None:
             raise SettingsError(f"no image has split {name!r} (plan.protect, plan.policy)", what[:1].upper() + what[1:])
 
 
-def _bound(context: Context) -> tuple[float, str]:
-    """The largest RMS difference at which an image is dropped for another, and where it comes from."""
+def _bounds(context: Context) -> tuple[float, float, str]:
+    """How near an image must be to the one kept for it: in grey levels (RMS), in stored coefficients, and in words.
+
+    Unless it is set, the height at which the trees were cut bounds the distance in the kept coefficients, which is what
+    the clusters were made by, and `MAX_RMS` the difference of the pixels.
+    """
     if context.settings.plan.max_rms is not None:
-        return context.settings.plan.max_rms, "as set"
+        return context.settings.plan.max_rms, float("inf"), "as set"
     sealed = context.run.read_json("state", "clusters", "sealed.json") or {}
-    facts = sealed.get("facts", {})
-    if float(facts.get("cut_rms", MAX_RMS)) < MAX_RMS:
-        return float(facts["cut_rms"]) + 1e-9, "the height at which the clusters were cut"
-    return MAX_RMS, "the largest that is not asked for (plan.max_rms)"
+    height = sealed.get("facts", {}).get("cut_height")
+    if height is None:
+        return MAX_RMS, float("inf"), "the largest that is not asked for (plan.max_rms)"
+    return MAX_RMS, float(height) * (1 + 1e-9), "and in the kept coefficients the height at which the trees were cut"
 
 
 def _decide(table: pd.DataFrame, flat: str) -> None:
@@ -129,8 +132,8 @@ def _decide(table: pd.DataFrame, flat: str) -> None:
     table.loc[inside, "rule"] = "influential"
 
 
-def _leaders(context: Context, table: pd.DataFrame, bound: float) -> None:
-    """Keep and drop inside clusters of one label; tasks look at the pixels."""
+def _leaders(context: Context, table: pd.DataFrame, bound: float, reach: float) -> None:
+    """Keep and drop inside clusters of one label; tasks look at the pixels and the coefficients."""
     settings, run = context.settings.plan, context.run
     flat = table["status"] == "flat"
     eligible = (table["size"] > 1) & (table["rule"] == "single")
@@ -151,7 +154,7 @@ def _leaders(context: Context, table: pd.DataFrame, bound: float) -> None:
         keys.append(f"{t:06d}")
         parts.append(np.stack([rows, number, fixed.astype(np.int64)]))
         run.save(parts[-1], "partial", "plan", f"members-{keys[-1]}.npy")
-    context.engine.each("plan", "leaders", keys, [(bound,) for _ in keys], leaders_task)
+    context.engine.each("plan", "leaders", keys, [(kept_of(run), bound, reach) for _ in keys], leaders_task)
     for key in keys:
         rows, leader = run.load("partial", "plan", f"leader-{key}.npy")
         table.loc[rows, "kept_row"] = leader
@@ -176,19 +179,17 @@ def _rules(table: pd.DataFrame) -> None:
     table.loc[~follows, ["kept_row", "rms"]] = [-1, np.nan]
 
 
-@lru_cache(maxsize=1)
-def _cache() -> BlockCache:
-    return BlockCache(CACHE_BYTES)
-
-
-def leaders_task(run: Run, key: str, bound: float) -> dict[str, Any]:
+def leaders_task(run: Run, key: str, columns: Kept, bound: float, reach: float) -> dict[str, Any]:
     """Leaders of some clusters; their images come in the order in which they are asked."""
     rows, number, fixed = run.load("partial", "plan", f"members-{key}.npy")
     leader, rms = np.empty_like(rows), np.zeros(len(rows))
     for group in np.unique(number).tolist():
         mine = np.flatnonzero(number == group)
-        images = _cache().take(run, "images", rows[mine]).reshape(len(mine), -1)
-        found, distance = follow_leaders(images, np.arange(len(mine)), bound, fixed[mine].astype(bool))
+        images = take(run, "images", rows[mine]).reshape(len(mine), -1)
+        points = gather(columns, rows[mine]) if np.isfinite(reach) else None
+        found, distance = follow_leaders(
+            images, np.arange(len(mine)), bound, fixed[mine].astype(bool), points=points, reach=reach
+        )
         leader[mine], rms[mine] = rows[mine][found], distance
     run.save(np.stack([rows, leader]), "partial", "plan", f"leader-{key}.npy")
     run.save(rms, "partial", "plan", f"rms-{key}.npy")
@@ -244,11 +245,13 @@ def _write(run: Run, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
+    row = size.columns * size.itemsize
     return Need(
         blocks=max(1, size.n // GROUP // 8),
         read=size.n * size.pixels // 8,
         write=300 * size.n,
-        task=CACHE_BYTES // max(1, workers) + 12 * GROUP * size.pixels,
+        process=CACHE_BYTES,
+        task=GROUP * (size.pixels + 2 * row) + 1024 * 24 * size.columns,
         driver=2_500 * size.n,
     )
 

@@ -293,3 +293,27 @@ def test_broken_images_are_for_review(tmp_path: Path) -> None:
     assert set(broken["rule"]) == {"broken"}
     assert set(broken["cluster"]) == {-1}
     assert found.summary["n_exact"] == 0, "broken files are no duplicates of one another"
+
+
+def test_twins_are_dropped_where_only_some_columns_are_kept(tmp_path: Path) -> None:
+    """Noise lies in every coefficient, so it is larger in the pixels than in the columns that are kept."""
+    rng = np.random.default_rng(4)
+    originals = planted_families(200, size=(12, 12), redundancy=0.0, seed=8).images
+    noisy = np.clip(originals + np.rint(rng.normal(0, 3, originals.shape)), 0, 255).astype(np.uint8)
+    np.save(tmp_path / "twins.npy", np.concatenate([originals, noisy]))
+    found = daskim.reduce(tmp_path / "twins.npy", settings={"images.size": "native", "clusters.n_clusters": 200})
+    assert found.summary["columns"]["m"] < found.summary["columns"]["d"]
+    dropped = found.plan[found.plan["decision"] == "drop"]
+    assert len(dropped) == 200
+    assert (dropped["rms"] < 5).all()
+
+
+def test_the_bound_on_broken_images_holds_for_a_finished_run_too(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for index, image in enumerate(planted_families(5, seed=1).images):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    (folder / "broken.png").write_bytes(b"")
+    daskim.reduce(folder, run=tmp_path / "run")
+    with pytest.raises(daskim.errors.BadInputs, match="1 of 6"):
+        daskim.reduce(folder, run=tmp_path / "run", settings={"images.max_bad": 0.1})

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from daskim.errors import SettingsError
+from daskim.kept import CACHE_BYTES, Kept, kept_of
 from daskim.kernels.ward import Merges, cut, labels_after
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
@@ -18,10 +19,13 @@ from daskim.stages.clusters.forest import DENSE_POINTS
 from daskim.stages.clusters.join import TILE, VERIFY, TooManyPairs, join_merges
 from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_from_features
 from daskim.stages.clusters.per_class import class_labels
-from daskim.stages.clusters.points import CACHE_BYTES, GROUP, Kept, Points, energy_share, points_of
+from daskim.stages.clusters.points import GROUP, Points, energy_share, points_of
 from daskim.stages.clusters.points import STAGE as NAME
 
 __all__ = ["STAGE", "choose_regime", "wanted_clusters"]
+
+# What importing dask-ml (with numba and scikit-learn) takes in a process.
+DASK_ML_BYTES = 150_000_000
 
 
 def wanted_clusters(n_clusters: int | float, n: int) -> int:
@@ -61,7 +65,7 @@ def _run(context: Context) -> dict[str, Any]:
     readable = int((points.owner >= 0).sum() + (points.flat >= 0).sum())
     total = wanted_clusters(settings.n_clusters, readable)
     goal = max(1, total - points.n_flat)  # flat images are clusters of their own
-    kept = _kept(context)
+    kept = kept_of(context.run)
     share = energy_share(kept, points.rows)
     unit = kept.scale / (size.pixels * share) ** 0.5
     name = np.full(size.n, -1, dtype=np.int64)
@@ -77,15 +81,6 @@ def _run(context: Context) -> dict[str, Any]:
         "n_flat": points.n_flat,
         "share": share,
     }
-
-
-def _kept(context: Context) -> Kept:
-    """The kept columns, and where they are."""
-    run = context.run
-    kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
-    columns = None if kept.all() else tuple(np.flatnonzero(kept).tolist())
-    scale = float(str(run.array("wavelets").attrs["scale"]))
-    return Kept(run, columns, scale)
 
 
 def _cluster(
@@ -138,7 +133,12 @@ def _cut(
     images = np.flatnonzero(points.owner >= 0)
     name[images] = _named(label[points.owner[images]], images, context.known.n)[images]
     close = int((merges.height <= near).sum())
-    facts: dict[str, Any] = {"cut_rms": height * unit, "merges": int(taken.sum()), "near_merges": close}
+    facts: dict[str, Any] = {
+        "cut_rms": height * unit,
+        "cut_height": height,  # in stored coefficients
+        "merges": int(taken.sum()),
+        "near_merges": close,
+    }
     if close > count:
         better = p - close + points.n_flat
         facts["n_clusters_better"] = better
@@ -217,7 +217,8 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         read=4 * size.n * row,
         write=2 * size.n * k * 4,
         task=task,
-        driver=CACHE_BYTES + max(3 * 8 * m * m, lloyd) + 64 * pairs + 200 * size.n,
+        process=CACHE_BYTES + DASK_ML_BYTES,
+        driver=max(3 * 8 * m * m, lloyd) + 64 * pairs + 200 * size.n,
     )
 
 

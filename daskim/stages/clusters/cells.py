@@ -12,11 +12,12 @@ import dask.array as da
 import numpy as np
 
 from daskim.errors import SettingsError
+from daskim.kept import Kept, gather, take
 from daskim.kernels.ward import Merges, ward_heights
 from daskim.stages import Context
 from daskim.stages.clusters.forest import all_squared, grow_forest
 from daskim.stages.clusters.lloyd import CHUNK, dask_ml_steps, nearest_cells, seeds_from_features
-from daskim.stages.clusters.points import STAGE, Kept, Points, gather, gather_features, load
+from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run
 
 __all__ = ["cell_merges"]
@@ -70,7 +71,7 @@ def assign(context: Context, points: Points, cells: int, probes: int) -> tuple[n
             features = features[rows]
         features = features.rechunk((CHUNK, -1))
         seeds = seeds_from_features(context, rows, cells)
-        start = gather_features(run, seeds)
+        start = take(run, "features", seeds)
         _, centres, _ = dask_ml_steps(context, features, start, 5)
         near = features.map_blocks(
             nearest_cells,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from daskim.kept import Kept, gather
 from daskim.kernels.kmeans import cluster_sums
 from daskim.stages import Context
-from daskim.stages.clusters.points import GROUP, STAGE, Kept, gather, load
+from daskim.stages.clusters.points import GROUP, STAGE, load
 from daskim.store import Run
 
 __all__ = ["write_centres"]

@@ -7,9 +7,10 @@ from functools import lru_cache
 import dask.array as da
 import numpy as np
 
+from daskim.kept import Kept, gather
 from daskim.kernels.neighbours import principal_directions, project
 from daskim.stages import Context
-from daskim.stages.clusters.points import STAGE, Kept, gather
+from daskim.stages.clusters.points import STAGE
 from daskim.store import Run
 
 __all__ = ["ROWS", "make_features"]

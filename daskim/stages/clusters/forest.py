@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from daskim.kept import Kept, gather
 from daskim.kernels.ward import Merges, components, ward_dense, ward_merges
 from daskim.stages import Context
-from daskim.stages.clusters.points import GROUP, STAGE, Kept, gather, load
+from daskim.stages.clusters.points import GROUP, STAGE, load
 from daskim.store import Run
 
 __all__ = ["DENSE_PAIRS", "DENSE_POINTS", "all_squared", "grow_forest", "whole_forest"]

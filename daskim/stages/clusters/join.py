@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from daskim.errors import SettingsError
+from daskim.kept import Kept, gather, take
 from daskim.kernels.neighbours import candidate_pairs, squared_distances
 from daskim.kernels.ward import Merges, ward_heights
 from daskim.stages import Context
 from daskim.stages.clusters.forest import DENSE_PAIRS, DENSE_POINTS, grow_forest, whole_forest
-from daskim.stages.clusters.points import STAGE, Kept, Points, gather, gather_features, load
+from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run, block_bounds
 
 __all__ = ["TooManyPairs", "join_merges"]
@@ -120,8 +121,8 @@ def first_radius(context: Context, points: Points, count: int) -> tuple[float, C
 def sample_distances(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
     """Lower bounds of the distances of the sample to some points: nearest of each, and a histogram of all."""
     rows, sample = load(run, "rows.npy"), load(run, "sample.npy")
-    left = gather_features(run, rows[sample])
-    right = gather_features(run, rows[lo:hi])
+    left = take(run, "features", rows[sample])
+    right = take(run, "features", rows[lo:hi])
     squared = -2.0 * (left @ right.T)
     squared += np.einsum("ij,ij->i", left, left)[:, None]
     squared += np.einsum("ij,ij->i", right, right)[None, :]
@@ -167,7 +168,7 @@ def pairs_within(
 def sort_tile(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
     """One tile of the features in the order of their first direction."""
     rows = load(run, "rows.npy")[load(run, "order.npy")[lo:hi]]
-    run.array("features_sorted")[lo:hi] = gather_features(run, rows)
+    run.array("features_sorted")[lo:hi] = take(run, "features", rows)
     return {}
 
 

@@ -8,9 +8,10 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
+from daskim.kept import Kept, gather, take
 from daskim.kernels.kmeans import cluster_sums, nearest_centres, seed_centres, squared_error
 from daskim.stages import Context
-from daskim.stages.clusters.points import STAGE, Kept, gather, gather_features, load
+from daskim.stages.clusters.points import STAGE, load
 
 __all__ = ["check_by_lloyd", "k_means", "seeds_from_features"]
 
@@ -114,7 +115,7 @@ def seeds_from_features(context: Context, rows: np.ndarray, k: int) -> np.ndarra
     settings = context.settings.clusters
     size = min(len(rows), max(SEED_ROWS * k, 10_000))
     sample = np.sort(np.random.default_rng(settings.seed).permutation(len(rows))[:size])
-    block = gather_features(context.run, rows[sample]).astype(np.float64)
+    block = take(context.run, "features", rows[sample]).astype(np.float64)
     return rows[sample[seed_centres(block, k, seed=settings.seed)]]
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from daskim.errors import SettingsError
+from daskim.kept import Kept, gather
 from daskim.kernels.ward import cut, labels_after, ward_dense
 from daskim.stages import Context
 from daskim.stages.clusters.forest import all_squared
-from daskim.stages.clusters.points import STAGE, Kept, Points, gather, load
+from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run
 
 __all__ = ["MOST", "class_labels", "pack", "shares"]

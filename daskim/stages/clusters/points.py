@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
-from daskim.store import BlockCache, Run
+from daskim.kept import Kept, gather, take
+from daskim.store import Run
 
-__all__ = ["CACHE_BYTES", "GROUP", "Kept", "Points", "energy_share", "gather", "gather_features", "load", "points_of"]
+__all__ = ["GROUP", "Points", "energy_share", "load", "points_of"]
 
-# Decoded blocks of W that a worker process keeps while it looks rows up.
-CACHE_BYTES = 384_000_000
 STAGE = "clusters"
 # Rows in one task that gathers rows of W from anywhere.
 GROUP = 8192
@@ -60,28 +58,6 @@ def points_of(table: pd.DataFrame, n: int) -> Points:
     return Points(rows, weights, owner, flat)
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The columns of W that are kept, and where W is."""
-
-    run: Run
-    columns: tuple[int, ...] | None  # None for all
-    scale: float  # stored coefficients times scale are the true ones
-
-    def select(self, block: np.ndarray) -> np.ndarray:
-        return block if self.columns is None else block[:, np.array(self.columns, dtype=np.intp)]
-
-
-@lru_cache(maxsize=1)
-def _cache() -> BlockCache:
-    return BlockCache(CACHE_BYTES)
-
-
-def gather(kept: Kept, rows: np.ndarray) -> np.ndarray:
-    """Kept coefficients of some images, as stored; shape (len(rows), m)."""
-    return kept.select(_cache().take(kept.run, "wavelets", rows))
-
-
 def energy_share(kept: Kept, rows: np.ndarray) -> float:
     """Share of the squared pixel difference of two images that their kept coefficients show, on average.
 
@@ -92,17 +68,12 @@ def energy_share(kept: Kept, rows: np.ndarray) -> float:
     if not len(rows):
         return 1.0
     sample = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 1024)).astype(int))]
-    pixels = _cache().take(kept.run, "images", sample).reshape(len(sample), -1)
+    pixels = take(kept.run, "images", sample).reshape(len(sample), -1)
     whole = float(pixels.var(axis=0, dtype=np.float64).sum())
     if whole == 0.0:
         return 1.0
     share = float(gather(kept, sample).var(axis=0, dtype=np.float64).sum()) * kept.scale**2 / whole
     return 1.0 if abs(share - 1.0) < 1e-9 else share
-
-
-def gather_features(run: Run, rows: np.ndarray, name: str = "features") -> np.ndarray:
-    """Features of some images; shape (len(rows), k + 1), float32."""
-    return _cache().take(run, name, rows)
 
 
 def load(run: Run, *parts: str) -> np.ndarray:

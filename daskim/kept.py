@@ -1,0 +1,58 @@
+"""The kept columns of W, and rows of arrays looked up through one cache a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from daskim.store import BlockCache, Run
+
+__all__ = ["CACHE_BYTES", "Kept", "gather", "kept_of", "take"]
+
+# Decoded blocks that a worker process keeps while it looks rows up.
+CACHE_BYTES = 384_000_000
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The columns of W that are kept, and where W is.
+
+    Attributes
+    ----------
+    columns : tuple of int, or None
+        None for all.
+    scale : float
+        Stored coefficients times scale are the true ones.
+    """
+
+    run: Run
+    columns: tuple[int, ...] | None
+    scale: float
+
+    def select(self, block: np.ndarray) -> np.ndarray:
+        """The kept columns of some rows of W."""
+        return block if self.columns is None else block[:, np.array(self.columns, dtype=np.intp)]
+
+
+def kept_of(run: Run) -> Kept:
+    """What the stage `columns` decided."""
+    kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
+    columns = None if kept.all() else tuple(np.flatnonzero(kept).tolist())
+    return Kept(run, columns, float(str(run.array("wavelets").attrs["scale"])))
+
+
+@lru_cache(maxsize=1)
+def _cache() -> BlockCache:
+    return BlockCache(CACHE_BYTES)
+
+
+def take(run: Run, name: str, rows: np.ndarray) -> np.ndarray:
+    """Rows of an array of the run, in any order; shape (len(rows), ...)."""
+    return _cache().take(run, name, rows)
+
+
+def gather(kept: Kept, rows: np.ndarray) -> np.ndarray:
+    """Kept coefficients of some images, as stored; shape (len(rows), m)."""
+    return kept.select(take(kept.run, "wavelets", rows))
