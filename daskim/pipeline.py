@@ -32,8 +32,8 @@ METHODS: dict[str, tuple[Stage, ...]] = {
         plan.STAGE,
     )
 }
-# What an idle worker process holds after its imports, bytes. Measured: 230 to 360 MB; the larger figures where the kernel
-# keeps the pages of shared libraries as huge pages.
+# What an idle worker process holds after its imports, bytes. Measured: 230 to 360 MB; the larger figures where the
+# kernel keeps the pages of shared libraries as huge pages.
 IDLE = 480_000_000
 MEMORY_HINT = (
     "Fewer coefficients (wavelets.max_columns, images.size), smaller blocks (blocks.rows), fewer --workers, "
