@@ -21,7 +21,8 @@ __all__ = ["MAX_RMS", "STAGE", "plan_hash"]
 # Largest difference from the kept image that is not asked for: RMS in grey levels. About where the cut at 0.94 n lies
 # on CIFAR-10 (31 grey levels); beyond it, images of one label are rarely the same thing.
 MAX_RMS = 32.0
-GROUP = 8192
+# Images of one task, unless a cluster has more.
+GROUP = 2048
 
 
 def plan_hash(plan: pd.DataFrame) -> str:
@@ -109,9 +110,12 @@ def _bounds(context: Context) -> tuple[float, float, str]:
     if context.settings.plan.max_rms is not None:
         return context.settings.plan.max_rms, float("inf"), "as set"
     sealed = context.run.read_json("state", "clusters", "sealed.json") or {}
-    height = sealed.get("facts", {}).get("cut_height")
+    facts = sealed.get("facts", {})
+    height = facts.get("cut_height")
     if height is None:
         return MAX_RMS, float("inf"), "the largest that is not asked for (plan.max_rms)"
+    if facts["share"] == 1.0 and facts["cut_rms"] < MAX_RMS:  # the same thing in pixels, which are smaller to read
+        return float(facts["cut_rms"]) * (1 + 1e-9), float("inf"), "the height at which the trees were cut"
     return MAX_RMS, float(height) * (1 + 1e-9), "and in the kept coefficients the height at which the trees were cut"
 
 
