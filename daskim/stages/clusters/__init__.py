@@ -208,6 +208,10 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     ward = 2 * GROUP * row + GROUP * m * 8  # rows of the components, and a centre for each merge
     dense = 4 * 8 * min(size.n, DENSE_POINTS) ** 2 if size.n <= DENSE_POINTS else 0
     task = max(project, verify, ward, dense) + 64 * TILE * TILE // 16
+    process = CACHE_BYTES + DASK_ML_BYTES
+    if choose_regime(settings, size.n, size.n_clusters)[0] == "cells":
+        # one component of nearly all rows, in one task: rows, centres, and the pairs as Python objects
+        process += 2 * size.n * row + size.n * m * 4 + 700 * settings.clusters.neighbours * size.n
     pairs = min(settings.clusters.max_pairs, 8 * size.n)
     lloyd = 0
     if float(size.n) * size.n_clusters * m <= settings.clusters.lloyd_limit or size.n_clusters * 50 <= size.n:
@@ -217,7 +221,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         read=4 * size.n * row,
         write=2 * size.n * k * 4,
         task=task,
-        process=CACHE_BYTES + DASK_ML_BYTES,
+        process=process,
         driver=max(3 * 8 * m * m, lloyd) + 64 * pairs + 200 * size.n,
     )
 
