@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -19,7 +19,7 @@ from daskim.plugins import transform_of
 from daskim.settings import Settings, to_toml
 from daskim.stages import Context, Need, Size, Stage, clusters, columns, exact, images, index, plan, wavelets
 
-__all__ = ["METHODS", "StageState", "execute", "preview"]
+__all__ = ["METHODS", "StageState", "execute", "memory_of", "preview", "refuse_misfit"]
 
 METHODS: dict[str, tuple[Stage, ...]] = {
     "wavelet": (
@@ -35,10 +35,6 @@ METHODS: dict[str, tuple[Stage, ...]] = {
 # What an idle worker process holds after its imports, bytes. Measured: 230 to 360 MB; the larger figures where the
 # kernel keeps the pages of shared libraries as huge pages.
 IDLE = 480_000_000
-MEMORY_HINT = (
-    "Fewer coefficients (wavelets.max_columns, images.size), smaller blocks (blocks.rows), fewer --workers, "
-    "or more --memory."
-)
 LIBRARIES = (
     "dask",
     "dask-ml",
@@ -62,7 +58,7 @@ class StageState:
     stage: Stage
     state: str
     done: int
-    need: Need | None
+    need: Need
     changed: str = ""
 
 
@@ -87,20 +83,22 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
         _forget(context, stages, restart)
     seals: dict[str, dict[str, Any]] = {}
     with PeakMemory() as memory:
+        there = _seals(context, stages)
         for stage in stages:
-            _refuse_stale(context, stage, stages, seals)
-        finished = all(_seal(context, stage) is not None for stage in stages)
+            _refuse_stale(context, stage, there)
         context.run.write(b"A run of daskim: see summary.json.\n", RUN_MARK)
         context.run.write(to_toml(context.settings).encode(), "settings.toml")
         for stage in stages:
-            seals[stage.name] = _one_stage(context, stage, stages, seals, memory)
+            seals[stage.name] = _one_stage(context, stage, seals, memory)
             if stage.name == "index":
                 context.size = size_of(context.settings, seals["index"]["facts"])
-                _refuse_misfit(context, stages)
+                workers = context.engine.place.workers
+                needs = {stage.name: stage.need(context.known, context.settings, workers) for stage in stages}
+                refuse_misfit(context, needs)
             elif stage.name == "images":  # also when the images were done before: the bound is no part of them
                 images.refuse_bad(context.settings, context.run, seals["images"]["facts"]["status"])
         context.run.remove("partial")
-    if finished:
+    if len(there) == len(stages):
         context.engine.progress.say("nothing was left to do: --restart index would list the source anew")
     summary = _summary(context, stages, seals, memory.bytes, time.monotonic() - started)
     context.run.write_json(summary, "summary.json")
@@ -110,7 +108,7 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
 def preview(context: Context) -> tuple[list[StageState], Size]:
     """What `execute` would do, without computing or writing anything (a new source is listed to count it)."""
     stages = METHODS[context.settings.method]
-    seals = {stage.name: seal for stage in stages if (seal := _seal(context, stage)) is not None}
+    seals = _seals(context, stages)
     if "index" in seals and not _changed(context, index.STAGE, seals):
         facts = seals["index"]["facts"]
     else:
@@ -162,32 +160,34 @@ def memory_of(context: Context, need: Need) -> tuple[int, int]:
     return IDLE + need.process + tasks * need.task + driver, place.memory
 
 
-def _refuse_misfit(context: Context, stages: tuple[Stage, ...]) -> None:
-    workers, misfits = context.engine.place.workers, []
-    for stage in stages:
-        need, limit = memory_of(context, stage.need(context.known, context.settings, workers))
-        if limit and need > limit:
-            misfits.append(f"{stage.name} needs {need / 1e9:.2f} GB")
+def refuse_misfit(context: Context, needs: Mapping[str, Need]) -> None:
+    """End where a stage needs more memory than a worker has.
+
+    Raises
+    ------
+    SettingsError
+        Names every such stage with its figure.
+    """
+    misfits = []
+    for name, need in needs.items():
+        bytes_needed, limit = memory_of(context, need)
+        if limit and bytes_needed > limit:
+            misfits.append(f"{name} needs {bytes_needed / 1e9:.2f} GB")
     if misfits:
         raise SettingsError(
             f"this does not fit into a worker of {context.engine.place.memory / 1e9:.2f} GB: {', '.join(misfits)}",
-            MEMORY_HINT,
+            "Fewer coefficients (wavelets.max_columns, images.size), smaller blocks (blocks.rows), fewer --workers, "
+            "or more --memory.",
         )
 
 
-def _one_stage(
-    context: Context,
-    stage: Stage,
-    stages: tuple[Stage, ...],
-    seals: dict[str, dict[str, Any]],
-    memory: PeakMemory,
-) -> dict[str, Any]:
+def _one_stage(context: Context, stage: Stage, seals: dict[str, dict[str, Any]], memory: PeakMemory) -> dict[str, Any]:
     recipe = _recipe(context, stage, seals)
     mark = fingerprint(recipe)
     seal = _seal(context, stage)
     if seal is not None and seal["fingerprint"] == mark:
         return seal
-    _refuse_stale(context, stage, stages, seals)
+    _refuse_stale(context, stage, seals if seal is None else {**seals, stage.name: seal})
     context.run.write_json({"fingerprint": mark, "recipe": recipe}, "state", stage.name, "stage.json")
     before = time.monotonic()
     memory.lap()
@@ -240,9 +240,13 @@ def _changed(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -
     return "; ".join(f"{key} was {was.get(key)!r} and is now {now.get(key)!r}" for key in names[:3])
 
 
-def _refuse_stale(context: Context, stage: Stage, stages: tuple[Stage, ...], seals: dict[str, dict[str, Any]]) -> None:
-    known = {**{s.name: seal for s in stages if (seal := _seal(context, s)) is not None}, **seals}
-    changed = _changed(context, stage, known)
+def _seals(context: Context, stages: tuple[Stage, ...]) -> dict[str, dict[str, Any]]:
+    """The seals that the run holds, by stage."""
+    return {stage.name: seal for stage in stages if (seal := _seal(context, stage)) is not None}
+
+
+def _refuse_stale(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -> None:
+    changed = _changed(context, stage, seals)
     if changed:
         raise StaleRun(
             f"run {context.run.url} was made with other settings: stage {stage.name}: {changed}",

@@ -182,7 +182,7 @@ def _show_plan(
 ) -> int:
     """The table of --plan; nothing is computed or written."""
     from daskim.api import open_place, preview_run
-    from daskim.pipeline import MEMORY_HINT, memory_of
+    from daskim.pipeline import memory_of, refuse_misfit
 
     place = open_place(cluster, workers=workers, memory=memory)
     try:
@@ -191,14 +191,11 @@ def _show_plan(
         )
     finally:
         place.close()
-    rows, misfits = [], []
+    rows = []
     for state in states:
-        assert state.need is not None
         need, limit = memory_of(context, state.need)
         blocks = f"{state.done}/{state.need.blocks}" if state.state == "open" else str(state.need.blocks)
         rows.append((state.stage.name, state.state, blocks, state.need.read, state.need.write, need, limit))
-        if limit and need > limit:
-            misfits.append(f"{state.stage.name} needs {_size(need)} of {_size(limit)}")
     if json:
         keys = ("stage", "state", "blocks", "read_bytes", "write_bytes", "memory_bytes", "memory_limit_bytes")
         print(dumps({"event": "plan", "n": size.n, "stages": [dict(zip(keys, row)) for row in rows]}))
@@ -213,11 +210,7 @@ def _show_plan(
         for state in states:
             if state.changed:
                 print(plain(f"stale: {state.stage.name}: {state.changed}; --restart {state.stage.name}"))
-    if misfits:
-        raise SettingsError(
-            "this cannot run here: " + "; ".join(misfits),
-            MEMORY_HINT,
-        )
+    refuse_misfit(context, {state.stage.name: state.need for state in states})
     return 0
 
 

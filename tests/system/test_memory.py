@@ -19,7 +19,7 @@ def promised(source: Path, run: Path, values: dict[str, Any], workers: int) -> d
         states, _, context = preview_run(run_settings(source, values), str(run), place)
     finally:
         place.close()
-    return {state.stage.name: memory_of(context, state.need)[0] for state in states if state.need is not None}
+    return {state.stage.name: memory_of(context, state.need)[0] for state in states}
 
 
 @pytest.mark.slow

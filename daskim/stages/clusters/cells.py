@@ -92,16 +92,9 @@ def cell_neighbours(run: Run, key: str, kept: Kept, start: int, neighbours: int,
     """The nearest neighbours, by exact distance, of some members of a cell among all of them."""
     rows, weights = load(run, "rows.npy"), load(run, "weights.npy")
     members = load(run, f"{name}.npy")
-    block = gather(kept, rows[members]).astype(np.float64)
+    block = gather(kept, rows[members])
     part = block[start : start + CELL_ROWS]
-    if len(part) == len(block):
-        squared = all_squared(block)
-    else:
-        squared = part @ block.T
-        squared *= -2.0
-        squared += np.einsum("ij,ij->i", part, part)[:, None]
-        squared += np.einsum("ij,ij->i", block, block)[None, :]
-        np.maximum(squared, 0.0, out=squared)
+    squared = all_squared(part, block)
     squared[np.arange(len(part)), start + np.arange(len(part))] = np.inf
     count = min(neighbours, len(block) - 1)
     i = np.repeat(np.arange(len(part)), count)

@@ -118,12 +118,15 @@ def lowest_first(parts: list[np.ndarray]) -> Merges:
     return Merges(made[0][order], made[1][order].astype(np.int64), made[2][order].astype(np.int64))
 
 
-def all_squared(block: np.ndarray) -> np.ndarray:
-    """All squared distances, exact where the rows are whole numbers (their products stay below 2^53)."""
-    rows = block.astype(np.float64)
-    norms = np.einsum("ij,ij->i", rows, rows)
-    squared = rows @ rows.T
+def all_squared(block: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    """Squared distances of all rows to all of `other` (or one another), shape (n, p), float64.
+
+    Exact where the rows are whole numbers: their products stay below 2^53.
+    """
+    left = block.astype(np.float64)
+    right = left if other is None else other.astype(np.float64)
+    squared = left @ right.T
     squared *= -2.0
-    squared += norms[:, None]
-    squared += norms[None, :]
+    squared += np.einsum("ij,ij->i", left, left)[:, None]
+    squared += np.einsum("ij,ij->i", right, right)[None, :]
     return np.maximum(squared, 0.0, out=squared)

@@ -64,7 +64,7 @@ def k_means(
     run, settings = context.run, context.settings.clusters
     data = rows_of(kept, rows, context.known.n)
     centres = gather(kept, seeds).astype(np.float64)
-    done, labels, reseeded = 0, None, 0
+    done, steps, labels, reseeded = 0, 0, None, 0
     progress = context.engine.progress
     progress.begin(STAGE, "k-means", -(-settings.max_iter // STEPS), 0)
     while done < settings.max_iter:
@@ -85,11 +85,12 @@ def k_means(
             context.engine.computed[STAGE] = context.engine.computed.get(STAGE, 0) + 1
         done += STEPS
         progress.advance(STAGE)
+        steps += info["steps"]
         reseeded += info["reseeded"]
         if info["stopped"]:
             break
     assert labels is not None
-    return labels, {"lloyd_steps": min(done, settings.max_iter), "reseeded": reseeded, "converged": info["stopped"]}
+    return labels, {"lloyd_steps": steps, "reseeded": reseeded, "converged": info["stopped"]}
 
 
 def fill_empty(kept: Kept, rows: np.ndarray, labels: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, int]:
@@ -138,13 +139,12 @@ def check_by_lloyd(
     """
     block = gather(kept, rows)
     k = int(labels.max()) + 1
-    sums, counts = cluster_sums(block, labels, k)
-    sums /= counts[:, None]
-    before = squared_error(block, sums, labels)
+    centres = _means(block, labels, k)
+    before = squared_error(block, centres, labels)
     data = da.from_array(block.astype(np.float32), chunks=(CHUNK, -1))
-    moved, _, steps = dask_ml_steps(context, data, sums, context.settings.clusters.max_iter)
+    moved, _, steps = dask_ml_steps(context, data, centres, context.settings.clusters.max_iter)
     full = len(np.unique(moved)) == k
-    after = _objective(block, moved, k) if full else float("inf")
+    after = squared_error(block, _means(block, moved, k), moved) if full else float("inf")
     better = full and after < before * (1 - 1e-12)
     unit = kept.scale**2
     facts = {
@@ -156,8 +156,8 @@ def check_by_lloyd(
     return (moved if better else labels), facts
 
 
-def _objective(block: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Sum of squared distances to the cluster's mean."""
+def _means(block: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Mean of each of k clusters, none empty."""
     sums, counts = cluster_sums(block, labels, k)
-    sums /= np.maximum(counts, 1)[:, None]
-    return squared_error(block, sums, labels)
+    sums /= counts[:, None]
+    return sums
