@@ -13,9 +13,10 @@ from typing import Any
 
 from daskim.errors import SettingsError, nearest
 from daskim.settings import Wavelets
+from daskim.similarities import Similarity
 from daskim.transforms import Transform
 
-__all__ = ["find", "names", "transform_of"]
+__all__ = ["find", "names", "similarity_of", "transform_of"]
 
 
 def names(folder: str) -> list[str]:
@@ -51,3 +52,15 @@ def transform_of(wavelets: Wavelets, shape: tuple[int, int, int]) -> Transform:
     """The transform of the settings, for standard images of shape (h, w, c)."""
     maker = find("transforms", wavelets.transform)
     return maker(shape, wavelets.name, wavelets.level, wavelets.bands, wavelets.max_columns)
+
+
+def similarity_of(name: str, shape: tuple[int, ...], *, screen: bool = True) -> Similarity:
+    """The similarity `name` for images of shape (h, w, c), or for m coefficients: (m,).
+
+    Parameters
+    ----------
+    screen : bool
+        Let it give up hopeless pairs early, where it knows how.
+    """
+    maker = find("similarities", name)
+    return maker(shape) if screen or not getattr(maker, "screens", False) else maker(shape, screen=False)

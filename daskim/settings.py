@@ -18,6 +18,29 @@ from daskim.errors import SettingsError, nearest
 __all__ = ["Settings", "job_file", "known_keys", "parse_assignment", "resolve", "to_toml"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NumberOrShare = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+def number_or_share(value: Any) -> Any:
+    """A whole number, or a share of a whole: True would count as 1, and 1.0 may mean one or all."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if isinstance(value, float) and value > 1 and value.is_integer():
+        return int(value)
+    if not whole and not (isinstance(value, float) and 0 < value < 1):
+        raise ValueError("give a whole number (1 or more), a share between 0 and 1, or auto")
+    return value
+
+
+def _sides(value: str) -> str:
+    text = value.lower().strip()
+    if text == "native":
+        return text
+    sides = text.split("x")
+    if len(sides) == 1:
+        sides = sides * 2
+    if len(sides) != 2 or not all(s.isdecimal() and 1 <= int(s) <= 16384 for s in sides):
+        raise ValueError("give HxW in pixels (such as 32x32, each side 1 to 16384) or native")
+    return f"{int(sides[0])}x{int(sides[1])}"
 
 
 class Section(BaseModel):
@@ -50,15 +73,7 @@ class Images(Section):
     @field_validator("size")
     @classmethod
     def _size(cls, value: str) -> str:
-        text = value.lower().strip()
-        if text == "native":
-            return text
-        sides = text.split("x")
-        if len(sides) == 1:
-            sides = sides * 2
-        if len(sides) != 2 or not all(s.isdecimal() and 1 <= int(s) <= 16384 for s in sides):
-            raise ValueError("give HxW in pixels (such as 32x32, each side 1 to 16384) or native")
-        return f"{int(sides[0])}x{int(sides[1])}"
+        return _sides(value)
 
 
 class Blocks(Section):
@@ -80,19 +95,40 @@ class Wavelets(Section):
 
 
 class Columns(Section):
-    """Choice of coefficients by rank-revealing QR."""
+    """Choice of coefficients by rank-revealing QR, or by Laplacian score."""
 
-    method: Literal["auto", "cholesky-qr", "tsqr"] = Field("auto", description="how R is made")
+    method: Literal["auto", "cholesky-qr", "tsqr", "laplacian-score"] = Field(
+        "auto", description="how R is made; laplacian-score: the columns that respect neighbourhoods best, without tau"
+    )
     tau: float = Field(1e5, gt=1.0, description="bound on the condition number of the chosen columns")
     stop: float = Field(0.0, ge=0.0, lt=1.0, description="early stop at |r_kk| / |r_11| below this; 0 = never")
     points: int = Field(64, ge=64, description="values of the condition number that are stored")
+    count: NumberOrShare = Field(0.5, description="laplacian-score: columns that are kept, or their share")
+    neighbours: int = Field(5, ge=1, description="laplacian-score: nearest neighbours of an image in the graph")
+    sample: int = Field(2000, ge=2, description="laplacian-score: images in the graph at most")
+    seed: int = Field(0, ge=0, description="laplacian-score: seed of the sample")
+
+    @field_validator("count", mode="before")
+    @classmethod
+    def _count(cls, value: Any) -> Any:
+        return number_or_share(value)
 
 
 class Clusters(Section):
     """k-means of the chosen columns."""
 
-    n_clusters: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.94, description="number of clusters, or their share of the images"
+    n_clusters: NumberOrShare | Literal["auto"] | None = Field(
+        None,
+        description="number of clusters, their share of the images, or auto (eigen-gaps up to 5,000 images, components "
+        "of the similarity graph above); by default 0.94 (method wavelet) or auto (method similarity)",
+    )
+    by: Literal["spectral", "threshold", "medoids"] = Field(
+        "spectral", description="method similarity: spectral clustering, links above min_similarity, or k-medoids"
+    )
+    verify: str = Field(
+        "ssim",
+        description="nothing is dropped unless this similarity with the kept image confirms it (min_similarity); none "
+        "for the paper's pure form",
     )
     regime: Literal["auto", "join", "cells", "kmeans"] = Field("auto", description="how the clusters are found")
     per_class: bool = Field(False, description="cluster each class by itself (blind to influential images)")
@@ -109,13 +145,71 @@ class Clusters(Section):
     @field_validator("n_clusters", mode="before")
     @classmethod
     def _n_clusters(cls, value: Any) -> Any:
-        """True would count as 1, and 1.0 may mean one cluster or a share of all."""
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if isinstance(value, float) and value > 1 and value.is_integer():
-            return int(value)
-        if not whole and not (isinstance(value, float) and 0 < value < 1):
-            raise ValueError("give a whole number (1 or more), or a share between 0 and 1")
-        return value
+        return value if value in (None, "auto") else number_or_share(value)
+
+
+class Candidates(Section):
+    """Which pairs get a similarity (method similarity)."""
+
+    method: Literal["all", "lsh", "join", "union"] = Field(
+        "union",
+        description="every pair (small sets), MinHash bands, nearest neighbours in coarse coefficients, or both",
+    )
+    max_pairs: int = Field(50_000_000, ge=1, description="candidate pairs at most; `all` is refused above it")
+    mirror: bool = Field(True, description="mirrored copies are looked up too")
+    crops: tuple[Annotated[float, Field(gt=0.3, lt=1.0)], ...] = Field(
+        (0.875, 0.75), description="centre crops that are looked up too, as shares of the side; [] for none"
+    )
+    neighbours: int = Field(32, ge=1, description="join: nearest images kept of each image")
+    correlation: float = Field(
+        0.65, ge=-1.0, lt=1.0, description="join: least correlation of the coarse coefficients, mean and contrast apart"
+    )
+    directions: int = Field(64, ge=1, le=192, description="join: principal directions of the coarse coefficients")
+    all_blocks: int = Field(
+        250_000, ge=1, description="join: up to so many images all block pairs are looked at, above in k-means cells"
+    )
+    cells: int | None = Field(None, ge=1, description="join: k-means cells above all_blocks; by default about sqrt(n)")
+    probes: int = Field(4, ge=1, description="join: cells that each form of an image is looked up in")
+    coefficients: int = Field(40, ge=1, le=1023, description="lsh: signs of so many largest wavelet coefficients")
+    permutations: int | None = Field(None, ge=1, description="lsh: 128, or 256 above 1,000,000 images")
+    jaccard: float = Field(
+        0.6, gt=0.0, lt=1.0, description="lsh: pairs whose sets are as alike as this are to be found"
+    )
+    recall: float = Field(0.9, gt=0.0, lt=1.0, description="lsh: with this probability")
+    bucket: int = Field(64, ge=2, description="lsh: images of one bucket above which it becomes a star")
+    sample: int = Field(
+        1_000_000, ge=0, description="pairs of a random sample of images with all others that estimate the recall"
+    )
+    seed: int = Field(0, ge=0, description="seed of permutations, cells and sample")
+
+
+class Similarities(Section):
+    """The similarity F of two images."""
+
+    name: str = Field("aligned", description="a similarity of daskim, or your own as module.Class")
+    size: str = Field("standard", description="what F sees: standard (images.size), HxW in pixels, or native")
+    min_similarity: float | None = Field(
+        None, ge=-1.0, le=1.0, description="from where on images are near-duplicates; by default the similarity's own"
+    )
+    negative: Literal["clip", "signed", "absolute"] = Field("clip", description="negative similarities in the graph")
+
+    _size = field_validator("size")(lambda value: value if value == "standard" else _sides(value))
+
+
+class Spectrum(Section):
+    """Eigenvalues of the graph Laplacian, and the number of clusters they suggest."""
+
+    method: Literal["auto", "exact", "lanczos"] = Field(
+        "auto", description="auto: exact for components up to `exact`, stochastic Lanczos quadrature above"
+    )
+    gamma: float = Field(0.4, gt=0.0, description="gaps between eigenvalues above this count")
+    gap_rule: Literal["complement", "literal"] = Field(
+        "complement", description="n minus the gaps above gamma (the paper's figures), or their number (its text)"
+    )
+    exact: int = Field(4000, ge=1, le=20_000, description="images of a component whose eigenvalues are all computed")
+    steps: int = Field(100, ge=2, description="Lanczos steps")
+    probes: int = Field(16, ge=1, description="Lanczos probes")
+    seed: int = Field(0, ge=0, description="seed of probes and of the k-means in spectral clustering")
 
 
 class Plan(Section):
@@ -143,13 +237,18 @@ class Plan(Section):
 class Settings(Section):
     """Everything that decides what a run computes (not where: that is the command line's --cluster)."""
 
-    method: Literal["wavelet"] = Field("wavelet", description="wavelet: Algorithm 1, wavelets and clustering")
+    method: Literal["wavelet", "similarity"] = Field(
+        "wavelet", description="wavelet: Algorithm 1, wavelets and clustering; similarity: Algorithm 2, pairs of images"
+    )
     source: Source = Source()
     images: Images = Images()
     blocks: Blocks = Blocks()
     wavelets: Wavelets = Wavelets()
     columns: Columns = Columns()
     clusters: Clusters = Clusters()
+    candidates: Candidates = Candidates()
+    similarities: Similarities = Similarities()
+    spectrum: Spectrum = Spectrum()
     plan: Plan = Plan()
 
     def get(self, key: str) -> Any:

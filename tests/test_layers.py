@@ -20,15 +20,17 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "kernels": GROUND,
     "transforms": GROUND | {"kernels"},
+    "similarities": GROUND | {"kernels"},
     "synthetic": GROUND,
     "lake": GROUND,
     "settings": GROUND,
-    "plugins": GROUND | {"settings", "transforms"},
+    "plugins": GROUND | {"settings", "similarities", "transforms"},
     "store": GROUND,
     "kept": GROUND | {"store"},
     "compute": GROUND,
     "engine": GROUND | {"compute", "store"},
-    "stages": GROUND | {"kernels", "transforms", "lake", "settings", "plugins", "store", "kept", "compute", "engine"},
+    "stages": GROUND
+    | {"kernels", "similarities", "transforms", "lake", "settings", "plugins", "store", "kept", "compute", "engine"},
 }
 ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", ""}
 ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline"}

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "wavelets": "integer Haar and db2, against PyWavelets looped and batched",
     "columns": "column choice by the Gram matrix, against QR trees, dask's tsqr and LAPACK",
     "join": "all pairs within a radius, against brute force and scikit-learn",
+    "similarities": "SSIM in batches against scikit-image, and what a pair costs by each similarity",
     "clusters": "Ward on the join against scipy; seedings of k-means at n_clusters near n",
     "reduce": "the whole job by stages, in processes of its own (minutes)",
 }
