@@ -9,6 +9,7 @@ import pytest
 
 import daskim
 from daskim.errors import SettingsError
+from daskim.kernels.laplacian_score import heat_kernel_graph, laplacian_scores
 from daskim.synthetic import planted_families
 
 Reduce = Callable[..., daskim.Reduction]
@@ -127,3 +128,92 @@ def test_sixty_four_condition_numbers_are_stored(reduce_arrays: Reduce) -> None:
         if k in table.index:
             s = np.linalg.svd(w[:, order[:k]], compute_uv=False)
             assert table[k] == pytest.approx(s[0] / s[-1], rel=1e-5)
+
+
+class TestLaplacianScore:
+    @pytest.mark.parametrize("tau", [1e5, 1e8], ids=["Gram", "tree"])
+    @pytest.mark.parametrize("count", [1, 40, 0.25, 10**6])
+    def test_the_best_columns_are_kept(self, reduce_arrays: Reduce, count: float, tau: float) -> None:
+        images = planted_families(300, size=(8, 8), redundancy=0.1, seed=4).images
+        values = {"columns__method": "laplacian-score", "columns__count": count, "columns__tau": tau}
+        found = reduce_arrays(images, **values)
+        w, table, facts = stored(found), found.table("columns"), found.summary["columns"]
+        distinct = np.sort(np.unique(images.reshape(len(images), -1), axis=0, return_index=True)[1])
+        scores = laplacian_scores(w[distinct], heat_kernel_graph(w[distinct], 5))
+        np.testing.assert_allclose(table["score"], scores, rtol=1e-12)
+        m = min(192, round(count * 192) if count < 1 else int(count))
+        assert facts["method"] == "laplacian-score"
+        assert (facts["m"], facts["d"], facts["graph_images"]) == (m, 192, len(distinct))
+        assert np.flatnonzero(table["kept"]).tolist() == sorted(np.argsort(scores, kind="stable")[:m])
+        np.testing.assert_array_equal(np.argsort(table["pivot"]), np.argsort(scores, kind="stable"))
+        s = np.linalg.svd(w[:, table["kept"].to_numpy()], compute_uv=False)
+        assert facts["cond"] == pytest.approx(s[0] / s[-1], rel=1e-6)
+        curve = found.table("condition").set_index("m")["cond"]
+        assert curve[m] == facts["cond"]
+        assert m == 192 or curve[m + 1] == facts["cond_next"] >= facts["cond"]
+        assert len(curve) >= 64
+
+    def test_r_is_that_of_w(self, reduce_arrays: Reduce) -> None:
+        from daskim.store import Run
+
+        images = planted_families(300, size=(8, 8), seed=4).images
+        found = reduce_arrays(images, columns__method="laplacian-score")
+        r = np.asarray(Run(found.run).array("columns_r")[:])
+        w = np.asarray(Run(found.run).array("wavelets")[:]).astype(float)
+        w = w[:, np.argsort(found.table("columns")["pivot"])]
+        np.testing.assert_allclose(r.T @ r, w.T @ w, rtol=1e-9, atol=1e-9 * (w * w).sum())
+        np.testing.assert_allclose(r, np.triu(r))
+
+    def test_copies_are_found_with_the_kept_columns(self, reduce_arrays: Reduce) -> None:
+        images = planted_families(200, size=(16, 16), redundancy=0.0, seed=2).images
+        images[100:120] = images[:20]
+        near = images[20:40].astype(int) + np.random.default_rng(0).integers(-1, 2, images[20:40].shape)
+        images[120:140] = np.clip(near, 0, 255)
+        found = reduce_arrays(images, columns__method="laplacian-score", columns__count=0.2, clusters__n_clusters=160)
+        plan = found.table("plan")
+        dropped = set(plan.index[plan["decision"] == "drop"])
+        assert set(range(100, 120)) <= dropped
+        assert all(bool({a, a + 100} & dropped) for a in range(20, 40))
+        assert len(dropped) == 40
+
+    def test_a_sample_of_the_images(self, reduce_arrays: Reduce) -> None:
+        images = planted_families(300, size=(8, 8), redundancy=0.0, seed=4).images
+        values = {"columns__method": "laplacian-score", "columns__sample": 50, "columns__count": 20}
+        one, same, other = (reduce_arrays(images, columns__seed=seed, **values) for seed in (1, 1, 2))
+        assert one.summary["columns"]["graph_images"] == 50
+        assert one.table("columns")["score"].tolist() == same.table("columns")["score"].tolist()
+        assert one.table("columns")["score"].tolist() != other.table("columns")["score"].tolist()
+
+    def test_blocks_do_not_matter(self, reduce_arrays: Reduce) -> None:
+        images = planted_families(300, size=(8, 8), seed=4).images
+        values = {"columns__method": "laplacian-score", "columns__sample": 60}
+        one, other = (reduce_arrays(images, blocks__rows=rows, **values) for rows in (32, 300))
+        assert one.table("columns").equals(other.table("columns"))
+        assert one.summary["plan_hash"] == other.summary["plan_hash"]
+
+    def test_zero_and_dependent_columns(self, reduce_arrays: Reduce) -> None:
+        grey = planted_families(300, size=(8, 8), channels=1).images
+        images = np.repeat(grey, 3, axis=-1)
+        images[:, :2, :, :] = 0
+        found = reduce_arrays(images, columns__method="laplacian-score", columns__count=192)
+        facts = found.summary["columns"]
+        assert (facts["n_zero"], facts["n_constant"], facts["m"], facts["rank"]) == (48, 48, 144, 48)
+        assert facts["cond"] is None
+        assert found.table("condition")["cond"].iloc[-1] == np.inf
+        assert any("numerically infinite" in note for note in found.summary["notes"])
+        assert any("no bound" in note for note in found.summary["notes"])
+
+    def test_hardly_any_images(self, reduce_arrays: Reduce) -> None:
+        images = planted_families(40, size=(8, 8), redundancy=0.0).images
+        values = {"columns__method": "laplacian-score"}
+        assert reduce_arrays(images[:3], **values).summary["columns"]["m"] == 96
+        alone = reduce_arrays(np.repeat(images[:1], 4, axis=0), [0] * 4, **values)
+        assert alone.summary["columns"]["m"] == 1
+        assert (alone.summary["n_keep"], alone.summary["n_drop"]) == (1, 3)
+        black = reduce_arrays(np.zeros((10, 8, 8, 3), dtype=np.uint8), [0] * 10, **values)
+        assert black.summary["columns"]["m"] == 0
+
+    @pytest.mark.parametrize("count", [0, -1, 1.5, 1.0, True, "many"])
+    def test_counts_that_make_no_sense(self, reduce_arrays: Reduce, count: object) -> None:
+        with pytest.raises(SettingsError, match=r"columns\.count"):
+            reduce_arrays(planted_families(10, size=(8, 8)).images, columns__count=count)

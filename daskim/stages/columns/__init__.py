@@ -1,0 +1,163 @@
+"""Which coefficients are kept: by rank-revealing QR of W, from its Gram matrix or a tree of R factors; or by score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from daskim.errors import SettingsError
+from daskim.kernels import qr
+from daskim.plugins import transform_of
+from daskim.settings import Settings
+from daskim.stages import Context, Need, Size, Stage
+from daskim.stages.columns import laplacian
+from daskim.stages.columns.fold import factor_of, leaf_rows
+from daskim.store import Run
+from daskim.transforms import Transform
+
+__all__ = ["STAGE", "choose_method"]
+
+# A pivoted Cholesky factor tells condition numbers up to about 1e8, its pivots up to about 1e7 (Higham 1990; measured:
+# the same m as QR up to tau = 1e7 on three spectra). One decade is kept in hand.
+CHOLESKY_TAU = 1e7
+CHOLESKY_TAU_FLOAT = 1e6
+# Whole numbers up to here are exact in float64.
+EXACT = 2.0**53
+
+
+def choose_method(settings: Settings, transform: Transform, n: int) -> tuple[str, str]:
+    """How R is made, and the reason for it."""
+    columns = settings.columns
+    exact = transform.exact and n * transform.bound**2 < EXACT
+    if columns.method in ("cholesky-qr", "tsqr"):
+        if columns.method == "cholesky-qr" and columns.tau > CHOLESKY_TAU:
+            raise SettingsError(
+                f"columns.method = cholesky-qr cannot tell condition numbers near tau = {columns.tau:g}",
+                f"It is good to {CHOLESKY_TAU:g}; use columns.method = tsqr.",
+            )
+        return columns.method, "as set"
+    limit = CHOLESKY_TAU if exact else CHOLESKY_TAU_FLOAT
+    if columns.tau <= limit:
+        how = "summed exactly in whole numbers" if exact else "summed in float64"
+        return "cholesky-qr", f"tau = {columns.tau:g} is within {limit:g}, the reach of a Gram matrix {how}"
+    return "tsqr", f"tau = {columns.tau:g} is beyond {limit:g}, the reach of the Gram matrix"
+
+
+def _run(context: Context) -> dict[str, Any]:
+    size, columns = context.known, context.settings.columns
+    transform = transform_of(context.settings.wavelets, (size.height, size.width, size.channels))
+    method, why = choose_method(context.settings, transform, size.n)
+    by_score = columns.method == "laplacian-score"
+    context.say(f"columns: {'laplacian-score, R by ' if by_score else ''}{method} ({why})")
+    stop = 0.0 if by_score else columns.stop
+    factor, zero = factor_of(context.engine, context.run, method, size.n, size.columns, stop)
+    if by_score:
+        rounding = size.columns * float(np.finfo(float).eps)  # of R; the Gram matrix holds the square of R
+        facts = _by_score(context, factor, rounding if method == "tsqr" else rounding**0.5, transform)
+        facts["why"] = f"as set; R by {method}: {why}"
+    else:
+        facts = {**_by_pivots(context, factor, transform), "method": method, "why": why}
+    if zero.size:
+        context.say(f"columns: {zero.size} of {size.columns} are zero in every image and dropped")
+    return {**facts, "d": size.columns, "rank": factor.rank, "n_zero": int(zero.size), "tau": columns.tau}
+
+
+def _by_pivots(context: Context, factor: qr.PivotedFactor, transform: Transform) -> dict[str, Any]:
+    """As many pivots as tau allows."""
+    columns = context.settings.columns
+    m, known = qr.largest_well_conditioned(factor, columns.tau)
+    curve = qr.condition_curve(factor, points=columns.points, known=known)
+    _write(context.run, factor, m, curve, transform)
+    facts = {"m": m, **_conditions(context, m, factor.permutation.size, curve)}
+    return {**facts, "greedy_slack": qr.greedy_slack(factor.r[:, : factor.rank])}
+
+
+def _by_score(context: Context, root: qr.PivotedFactor, rounding: float, transform: Transform) -> dict[str, Any]:
+    """The columns of best Laplacian score, whatever their condition number."""
+    columns = context.settings.columns
+    scores, images = laplacian.scores_of(context)
+    factor, m, curve = laplacian.by_score(root, scores, columns, rounding)
+    _write(context.run, factor, m, curve, transform, {"score": scores})
+    facts = {"m": m, **_conditions(context, m, scores.size, curve)}
+    if m and not curve[m] < columns.tau:
+        context.say(f"columns: columns.tau = {columns.tau:g} is no bound on columns by Laplacian score")
+    constant = int(np.isinf(scores).sum())
+    if constant:
+        context.say(f"columns: {constant} of {scores.size} have one value in the {images} images of the graph")
+    more = {"n_constant": constant, "graph_images": images, "greedy_slack": None}
+    return {**facts, "method": "laplacian-score", **more}
+
+
+def _conditions(context: Context, m: int, d: int, curve: dict[int, float]) -> dict[str, float | None]:
+    """Condition numbers with m columns and with one more, said and as facts; None where infinite."""
+    below, above = (curve.get(k, float("nan")) for k in (m, m + 1))
+    if m == d or (m == 0 and not curve):
+        more = "there is none more"
+    elif above == float("inf"):
+        more = "the rest depends on them numerically"
+    else:
+        more = f"with one more: {above:,.0f}"
+    told = "numerically infinite" if below == float("inf") else f"{below:,.0f}"
+    context.say(f"columns: m = {m} of {d} kept, condition number {told} ({more})")
+    return {"cond": _finite(below), "cond_next": _finite(above)}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _write(
+    run: Run,
+    factor: qr.PivotedFactor,
+    m: int,
+    curve: dict[int, float],
+    transform: Transform,
+    more: dict[str, np.ndarray] | None = None,
+) -> None:
+    d = factor.permutation.size
+    pivot = np.empty(d, dtype=np.int64)
+    pivot[factor.permutation] = np.arange(d)
+    diagonal = np.zeros(d)
+    diagonal[: factor.rank] = np.abs(np.diagonal(factor.r)[: factor.rank])
+    table = {"column": np.arange(d), "kept": pivot < m, "pivot": pivot, "r_diagonal": diagonal[pivot] * transform.scale}
+    run.write_part("columns", "000000", pa.table({**table, **(more or {}), **transform.table()}))
+    run.write_part(
+        "condition", "000000", pa.table({"m": np.array(list(curve), dtype=np.int64), "cond": list(curve.values())})
+    )
+    if factor.rank:
+        stored = run.create_array("columns_r", factor.r.shape, "f8", factor.rank, {"scale": transform.scale})
+        stored[:] = factor.r
+
+
+def _need(size: Size, settings: Settings, workers: int) -> Need:
+    d = size.columns
+    method = settings.columns.method
+    read, driver = laplacian.need(size, settings.columns) if method == "laplacian-score" else (0, 0)
+    if method not in ("cholesky-qr", "tsqr"):
+        method = "cholesky-qr" if settings.columns.tau <= CHOLESKY_TAU_FLOAT else "tsqr"
+    rows = min(size.n, leaf_rows(method, size.n, d))
+    leaves = -(-size.n // rows)
+    if method == "tsqr":
+        task = 3 * 8 * d * max(rows, 4 * d) + rows * d * size.itemsize
+    else:
+        task = 2 * rows * d * size.itemsize + 3 * 8 * d * d + 1024 * d * 8
+    return Need(
+        blocks=leaves,
+        read=size.n * d * size.itemsize + read,
+        write=8 * d * d * (leaves + 2),
+        task=task,
+        driver=6 * 8 * d * d + driver,
+    )
+
+
+STAGE = Stage(
+    name="columns",
+    version=1,
+    reads=("images", "wavelets"),
+    settings=("columns",),
+    leaves=("tables/columns", "tables/condition", "arrays/columns_r"),
+    run=_run,
+    need=_need,
+)
