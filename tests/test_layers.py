@@ -29,8 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "kept": GROUND | {"store"},
     "compute": GROUND,
     "engine": GROUND | {"compute", "store"},
+    "lloyd": GROUND | {"compute"},
     "stages": GROUND
-    | {"kernels", "similarities", "transforms", "lake", "settings", "plugins", "store", "kept", "compute", "engine"},
+    | {"kernels", "similarities", "transforms", "lake", "settings", "plugins", "store", "kept", "lloyd", "compute", "engine"},
 }
 ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", ""}
 ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline"}
@@ -42,12 +43,13 @@ DOORS: dict[str, tuple[str, ...]] = {
     "zarr": ("store.py", "lake"),
     "pyarrow.parquet": ("store.py", "lake"),
     "fsspec": ("store.py", "lake"),
-    "dask.array": ("engine.py", "stages", "compute"),
-    "dask": ("engine.py", "stages", "compute"),
+    "dask.array": ("engine.py", "lloyd.py", "stages", "compute"),
+    "dask": ("engine.py", "lloyd.py", "stages", "compute"),
     "distributed": ("compute",),
     "PIL": ("lake", "synthetic"),
     "simplejpeg": ("lake",),
-    "dask_ml": ("stages/clusters/lloyd.py",),
+    "dask_ml": ("lloyd.py",),
+    "datasketch": ("kernels/lsh",),
     "pywt": ("transforms",),
     "cyclopts": ("jobs",),
     "rich": ("jobs",),

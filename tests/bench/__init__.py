@@ -17,6 +17,8 @@ BENCHMARKS = {
     "join": "all pairs within a radius, against brute force and scikit-learn",
     "similarities": "SSIM in batches against scikit-image, and what a pair costs by each similarity",
     "clusters": "Ward on the join against scipy; seedings of k-means at n_clusters near n",
+    "lsh": "MinHash signatures and band pairs, against datasketch",
+    "spectrum": "spectra by blocks and by Lanczos quadrature, against dense eigenvalues",
     "reduce": "the whole job by stages, in processes of its own (minutes)",
 }
 

@@ -14,9 +14,10 @@ import numpy as np
 from daskim.errors import SettingsError
 from daskim.kept import Kept, gather, take
 from daskim.kernels.ward import Merges, ward_heights
+from daskim.lloyd import dask_ml_steps
 from daskim.stages import Context
 from daskim.stages.clusters.forest import all_squared, grow_forest
-from daskim.stages.clusters.lloyd import CHUNK, dask_ml_steps, nearest_cells, seeds_from_features
+from daskim.stages.clusters.lloyd import CHUNK, nearest_cells, seeds_from_features
 from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run
 
@@ -72,7 +73,7 @@ def assign(context: Context, points: Points, cells: int, probes: int) -> tuple[n
         features = features.rechunk((CHUNK, -1))
         seeds = seeds_from_features(context, rows, cells)
         start = take(run, "features", seeds)
-        _, centres, _ = dask_ml_steps(context, features, start, 5)
+        _, centres, _ = dask_ml_steps(context.engine.place, features, start, 5)
         near = features.map_blocks(
             nearest_cells,
             centres,

@@ -6,10 +6,10 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from numpy.typing import NDArray
 
 from daskim.kept import Kept, gather, take
 from daskim.kernels.kmeans import cluster_sums, nearest_centres, seed_centres, squared_error
+from daskim.lloyd import dask_ml_steps
 from daskim.stages import Context
 from daskim.stages.clusters.points import STAGE, load
 
@@ -39,19 +39,6 @@ def rows_of(kept: Kept, rows: np.ndarray, n: int) -> da.Array:
     return chosen.rechunk((CHUNK, -1))
 
 
-def dask_ml_steps(
-    context: Context, rows: da.Array, centres: np.ndarray, steps: int
-) -> tuple[NDArray[np.int64], np.ndarray, int]:
-    """Labels, centres and the number of Lloyd steps done, by dask-ml from the given centres."""
-    from dask_ml.cluster import KMeans
-
-    model = KMeans(n_clusters=len(centres), init=np.ascontiguousarray(centres, dtype=np.float32), max_iter=steps)
-    with context.engine.place.scheduler():
-        model.fit(rows)
-        labels = np.asarray(model.labels_.compute()).astype(np.int64)
-    return labels, np.asarray(model.cluster_centers_, dtype=np.float64), int(model.n_iter_)
-
-
 def k_means(
     context: Context, kept: Kept, rows: np.ndarray, k: int, seeds: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -75,7 +62,7 @@ def k_means(
             context.engine.resumed[STAGE] = context.engine.resumed.get(STAGE, 0) + 1
         else:
             before = labels
-            labels, centres, used = dask_ml_steps(context, data, centres, min(STEPS, settings.max_iter - done))
+            labels, centres, used = dask_ml_steps(context.engine.place, data, centres, min(STEPS, settings.max_iter - done))
             centres, fresh = fill_empty(kept, rows, labels, centres)
             still = before is not None and not fresh and bool((before == labels).all())
             info = {"steps": used, "stopped": still or (used < STEPS and not fresh), "reseeded": fresh}
@@ -142,7 +129,7 @@ def check_by_lloyd(
     centres = _means(block, labels, k)
     before = squared_error(block, centres, labels)
     data = da.from_array(block.astype(np.float32), chunks=(CHUNK, -1))
-    moved, _, steps = dask_ml_steps(context, data, centres, context.settings.clusters.max_iter)
+    moved, _, steps = dask_ml_steps(context.engine.place, data, centres, context.settings.clusters.max_iter)
     full = len(np.unique(moved)) == k
     after = squared_error(block, _means(block, moved, k), moved) if full else float("inf")
     better = full and after < before * (1 - 1e-12)

@@ -1,0 +1,67 @@
+"""Images on 8 x 8 cells, brightness and contrast taken off, in the forms in which they are looked up.
+
+The means over cells are the coarse approximation of the Haar transform (up to a factor). Less the mean of each channel
+and over their norm, the inner product of two images is their correlation: neither brightness nor contrast matters. An
+image is looked up as it is, as centre crops of it, and each of those mirrored, among images as they are: so a crop
+finds what it was cut from, and that finds the crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from daskim.kernels.registration import cell_means, cell_weights
+
+__all__ = ["CELLS", "forms", "luma", "width"]
+
+# Cells along each axis, whatever the image's aspect.
+CELLS = 8
+# ITU-R BT.601, as in JPEG.
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def width(channels: int) -> int:
+    """Numbers of one form of an image."""
+    return CELLS * CELLS * channels
+
+
+def forms(images: np.ndarray, crops: Sequence[float], *, mirror: bool) -> np.ndarray:
+    """Every form of some images.
+
+    Parameters
+    ----------
+    images : ndarray, shape (b, h, w, c), uint8
+    crops : sequence of float
+        Shares of the side, 0 to 1, of the centre crops besides the whole.
+    mirror : bool
+
+    Returns
+    -------
+    ndarray, shape (b, forms, CELLS * CELLS * c), float32
+        The whole image first; with `mirror` each is followed by its mirrored form. Unit norm; zeros for images without
+        contrast.
+    """
+    b, height, across, _ = images.shape
+    pixels = images.transpose(0, 1, 3, 2).astype(np.float32)
+    out = []
+    for share in (1.0, *crops):
+        sides = [cell_weights(size, CELLS, size * (1 - share) / 2, size * (1 + share) / 2) for size in (height, across)]
+        cells = cell_means(pixels, sides[0], sides[1])
+        cells -= cells.mean(axis=(1, 3), keepdims=True)
+        for form in (cells, cells[..., ::-1]) if mirror else (cells,):
+            flat = form.reshape(b, -1)
+            norm = np.sqrt(np.einsum("bk,bk->b", flat, flat))
+            out.append(flat / np.where(norm > 1e-3, norm, np.inf)[:, None].astype(np.float32))
+    return np.stack(out, axis=1)
+
+
+def luma(images: np.ndarray, side: int) -> np.ndarray:
+    """Luma of images (b, h, w, c) uint8 on side x side cells; shape (b, side, side), float32."""
+    _, height, across, channels = images.shape
+    pixels = images.astype(np.float32)
+    grey = pixels @ LUMA if channels == 3 else pixels.mean(axis=3)
+    if (height, across) == (side, side):
+        return grey
+    return cell_means(grey[:, :, None], cell_weights(height, side), cell_weights(across, side))[:, :, 0]

@@ -1,0 +1,146 @@
+"""Which pairs of images are worth a similarity: MinHash bands, nearest neighbours in coarse coefficients, or all.
+
+Leaves `representatives` (row, first: the image that stands for it), `candidates` (a < b, source, correlation; ordered
+by the blocks that hold a and b, so that a task that reads two blocks finds their pairs together) and `nearest` (row,
+nearest_row, correlation: the most alike in coarse coefficients).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from daskim.errors import SettingsError
+from daskim.kept import CACHE_BYTES
+from daskim.kernels.coarse import width
+from daskim.settings import Settings
+from daskim.stages import Context, Need, Size, Stage
+from daskim.stages.candidates.bands import bands_of, lsh_pairs
+from daskim.stages.candidates.join import BLOCK, LEAF, PROJECT, QUERY, form_count, join_pairs
+from daskim.stages.candidates.rows import NAME, first_of_equals, searched_rows
+from daskim.store import Run, block_bounds
+
+__all__ = ["STAGE"]
+
+# Pairs in one part of the table: the unit of work of the similarities.
+PART = 8192
+# Bits of a source, and their names in order.
+JOIN, LSH = 1, 2
+NAMES = np.array(["", "join", "lsh", "join+lsh"], dtype=object)
+
+
+def _run(context: Context) -> dict[str, Any]:
+    run, settings, size = context.run, context.settings, context.known
+    images = run.read_table("images", ["row", "status", "digest"]).to_pandas().sort_values("row", ignore_index=True)
+    exact = run.read_table("exact", ["row", "group"]).to_pandas()
+    standard = settings.similarities.size in ("standard", settings.images.size)
+    first = first_of_equals(images, exact, size.n, standard=standard)
+    run.write_part("representatives", "000000", pa.table({"row": np.arange(size.n), "first": first}))
+    method = settings.candidates.method
+    rows = searched_rows(first, images, flat=method == "all")
+    possible = len(rows) * (len(rows) - 1) // 2
+    facts: dict[str, Any] = {"method": method, "searched": len(rows), "possible": possible}
+    if method == "all":
+        _refuse(possible, settings, "every pair of")
+        _write_nearest(run, size.n, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
+        return {**facts, "candidates": possible}
+    found = []
+    correlation = np.zeros(0, dtype=np.float32)
+    join = np.zeros((2, 0), dtype=np.int64)
+    if method in ("join", "union"):
+        a, b, correlation, more = join_pairs(context, rows)
+        join = np.stack([a, b])
+        facts.update(more, join_pairs=len(a))
+        found.append((a * size.n + b, JOIN))
+    if method in ("lsh", "union"):
+        a, b, more = lsh_pairs(context, rows)
+        facts.update(more, lsh_pairs=len(a))
+        found.append((a * size.n + b, LSH))
+    codes, source = _united(found)
+    _refuse(len(codes), settings, "candidate pairs of")
+    known = np.full(len(codes), np.nan, dtype=np.float32)
+    known[np.searchsorted(codes, join[0] * size.n + join[1])] = correlation
+    parts = _write(run, codes // size.n, codes % size.n, NAMES[source], known, size.rows)
+    _write_nearest(run, size.n, join[0], join[1], correlation)
+    return {**facts, "candidates": len(codes), "parts": parts}
+
+
+def _refuse(pairs: int, settings: Settings, what: str) -> None:
+    most = settings.candidates.max_pairs
+    if pairs > most:
+        raise SettingsError(
+            f"{what} this set: {pairs:,}, more than candidates.max_pairs = {most:,}",
+            "Take candidates.method = union (or fewer candidates.neighbours), or raise the bound.",
+        )
+
+
+def _united(found: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted codes of all pairs, and the sum of their source bits."""
+    codes = np.unique(np.concatenate([part for part, _ in found]))
+    source = np.zeros(len(codes), dtype=np.int64)
+    for part, bit in found:
+        source[np.searchsorted(codes, part)] += bit
+    return codes, source
+
+
+def _write(run: Run, a: np.ndarray, b: np.ndarray, source: np.ndarray, correlation: np.ndarray, block: int) -> int:
+    """The table of candidates by pairs of blocks; the number of its parts."""
+    order = np.lexsort((b, a, b // block, a // block))
+    bounds = block_bounds(len(a), PART)
+    for index, (lo, hi) in enumerate(bounds):
+        mine = order[lo:hi]
+        table = {"a": a[mine], "b": b[mine], "source": source[mine].astype(str), "correlation": correlation[mine]}
+        run.write_part(NAME, f"{index:06d}", pa.table(table))
+    return len(bounds)
+
+
+def _write_nearest(run: Run, n: int, a: np.ndarray, b: np.ndarray, correlation: np.ndarray) -> None:
+    """For each image the most alike in coarse coefficients, ties to the first; -1 and NaN where none is known."""
+    row, other = np.concatenate([a, b]), np.concatenate([b, a])
+    score = np.concatenate([correlation, correlation]).astype(np.float64)
+    order = np.lexsort((other, -score, row))
+    row, at = np.unique(row[order], return_index=True)
+    nearest, best = np.full(n, -1, dtype=np.int64), np.full(n, np.nan)
+    nearest[row], best[row] = other[order][at], score[order][at]
+    run.write_part("nearest", "000000", pa.table({"row": np.arange(n), "nearest_row": nearest, "correlation": best}))
+
+
+def _need(size: Size, settings: Settings, workers: int) -> Need:
+    candidates = settings.candidates
+    if candidates.method == "all":
+        return Need(blocks=1, read=0, write=20 * size.n, task=0, driver=200 * size.n)
+    k = min(candidates.directions, width(size.channels))
+    forms = form_count(candidates)
+    lsh = candidates.method in ("lsh", "union")
+    pairs = min(candidates.max_pairs, size.n * (candidates.neighbours + (32 if lsh else 0)))
+    signature = bands_of(candidates, size.n).permutations * 4 * forms if lsh else 0
+    views = 256 * (size.pixels + width(size.channels)) * 8 * forms + PROJECT * forms * k * 4 + LEAF * size.pixels
+    search = QUERY * forms * k * 12 + BLOCK * (forms + 1) * k * 4 + QUERY * candidates.neighbours * 300
+    bands = size.n * 120 + size.rows * (size.pixels * 9 + 2 * signature)
+    return Need(
+        blocks=-(-size.n // QUERY),
+        read=2 * size.n * size.pixels,
+        write=size.n * (forms * k * 4 + signature) + 40 * pairs,
+        task=max(views, search, bands),
+        process=CACHE_BYTES,
+        driver=100 * pairs + 300 * size.n,
+    )
+
+
+STAGE = Stage(
+    name=NAME,
+    version=1,
+    reads=("images", "exact"),
+    settings=("candidates", "similarities.size"),
+    leaves=(
+        "tables/representatives",
+        "tables/candidates",
+        "tables/nearest",
+        "arrays/coarse",
+        "arrays/signatures",
+    ),
+    run=_run,
+    need=_need,
+)

@@ -1,0 +1,231 @@
+"""Nearest images in coarse coefficients, mean and contrast apart, whatever their mirror and centre crop.
+
+Up to `candidates.all_blocks` images, every image is compared with every other by blocked matrix products; above, only
+inside k-means cells, each form of an image in the `candidates.probes` cells nearest to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from daskim.engine import Fold
+from daskim.kept import take
+from daskim.kernels.coarse import forms, width
+from daskim.kernels.kmeans import nearest_centres, seed_centres
+from daskim.kernels.nearest import Nearest, best_products
+from daskim.kernels.neighbours import principal_directions
+from daskim.lloyd import dask_ml_steps
+from daskim.settings import Candidates
+from daskim.stages import Context
+from daskim.stages.candidates.rows import NAME
+from daskim.store import Run, block_bounds
+
+__all__ = ["BLOCK", "PROJECT", "QUERY", "form_count", "join_pairs"]
+
+# Images projected together, of one leaf of the Gram matrix, of one block of products, and looked up by one task.
+# Constants: the last bits of products may depend on them, and nothing may depend on the blocks of the run.
+PROJECT = 2048
+LEAF = 8192
+BLOCK = 16_384
+QUERY = 2048
+# Images from which the cells are seeded, for each cell, and steps of Lloyd's algorithm on them.
+SEED_ROWS = 32
+LLOYD_STEPS = 8
+
+
+def form_count(settings: Candidates) -> int:
+    """Forms in which each image is looked up."""
+    return (1 + len(settings.crops)) * (2 if settings.mirror else 1)
+
+
+def join_pairs(context: Context, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    """Pairs a < b of images near each other, with their correlation, ordered by (a, b).
+
+    Parameters
+    ----------
+    rows : ndarray, shape (p,), int64
+        Images that are searched.
+
+    Returns
+    -------
+    a, b : ndarray, int64
+    correlation : ndarray, float32
+    facts : dict
+    """
+    run, settings = context.run, context.settings.candidates
+    _features(context)
+    run.save(rows, "partial", NAME, "rows.npy")
+    if len(rows) <= settings.all_blocks:
+        bounds = block_bounds(len(rows), QUERY)
+        keys = [f"{index:06d}" for index in range(len(bounds))]
+        calls = [(lo, hi, settings) for lo, hi in bounds]
+        context.engine.each(NAME, "nearest", keys, calls, nearest_of_all)
+        facts: dict[str, Any] = {"join": "all blocks", "coarse_share": 1.0}
+    else:
+        keys, facts = _cells(context, rows)
+    parts = [run.load("partial", NAME, f"nearest-{key}.npy") for key in keys] or [np.zeros((3, 0))]
+    query, row, score = np.concatenate(parts, axis=1)
+    return *_merged(query.astype(np.int64), row.astype(np.int64), score), facts
+
+
+def _merged(query: np.ndarray, row: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each pair once, with its better score."""
+    a, b = np.minimum(query, row), np.maximum(query, row)
+    order = np.lexsort((-score, b, a))
+    a, b, score = a[order], b[order], score[order]
+    first = np.ones(len(a), dtype=bool)
+    first[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+    return a[first], b[first], score[first].astype(np.float32)
+
+
+class _Projector:
+    """All forms of a block of images in the leading directions; the directions are read once a process."""
+
+    def __init__(self, run: Run, token: str, settings: Candidates) -> None:
+        self.run, self.token, self.settings = run, token, settings
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        return project(block, _directions(self.run, self.token), self.settings)
+
+
+def project(images: np.ndarray, directions: np.ndarray, settings: Candidates) -> np.ndarray:
+    """Forms of images in the leading directions, unit norm; shape (b, forms * k), float32."""
+    out = np.empty((len(images), form_count(settings), directions.shape[1]), dtype=np.float32)
+    for start in range(0, len(images), 256):
+        found = forms(images[start : start + 256], settings.crops, mirror=settings.mirror) @ directions
+        norm = np.sqrt(np.einsum("bfk,bfk->bf", found, found))
+        out[start : start + 256] = found / np.where(norm > 1e-3, norm, np.inf)[..., None].astype(np.float32)
+    return out.reshape(len(images), -1)
+
+
+@lru_cache(maxsize=2)
+def _directions(run: Run, token: str) -> np.ndarray:
+    return run.load("partial", NAME, "directions.npy")
+
+
+def _gram(block: np.ndarray) -> np.ndarray:
+    whole = np.concatenate(
+        [forms(block[start : start + 256], (), mirror=False)[:, 0] for start in range(0, len(block), 256)]
+    ).astype(np.float64)
+    return whole.T @ whole
+
+
+def _added(parts: Iterator[np.ndarray]) -> np.ndarray:
+    total = next(parts).copy()
+    for part in parts:
+        total += part
+    return total
+
+
+def _features(context: Context) -> None:
+    """Leave the array `coarse` (n, forms * k) in the run."""
+    run, size, settings = context.run, context.known, context.settings.candidates
+    images = da.from_zarr(run.array("images"))
+    if not run.exists("partial", NAME, "directions.npy"):
+        gram = context.engine.fold(NAME, "coarse-gram", images.rechunk((LEAF, -1, -1, -1)), Fold(_gram, _added))
+        directions = principal_directions(gram, min(settings.directions, width(size.channels)))
+        run.save(directions.astype(np.float32), "partial", NAME, "directions.npy")
+    columns = form_count(settings) * run.load("partial", NAME, "directions.npy").shape[1]
+    record = run.read_json("state", NAME, "stage.json") or {}
+    token = f"{record.get('fingerprint', '')} {run.array('images').attrs['made']}"
+    if not any(key.startswith("coarse-0") for key in run.marked(NAME)):
+        run.create_array("coarse", (size.n, columns), "f4", min(PROJECT, size.n))
+    images = images.rechunk((PROJECT, -1, -1, -1))
+    coarse = images.map_blocks(
+        _Projector(run, token, settings),
+        dtype="f4",
+        drop_axis=[1, 2, 3],
+        new_axis=[1],
+        chunks=(images.chunks[0], (columns,)),
+        meta=np.empty((0, 0), dtype="f4"),
+    )
+    context.engine.materialise(NAME, "coarse", coarse, "coarse")
+
+
+def _forms_of(run: Run, rows: np.ndarray, settings: Candidates) -> np.ndarray:
+    """Features of some images, shape (len(rows), forms, k)."""
+    return take(run, "coarse", rows).reshape(len(rows), form_count(settings), -1)
+
+
+def nearest_of_all(run: Run, key: str, lo: int, hi: int, settings: Candidates) -> dict[str, Any]:
+    """The nearest images of some images, among all."""
+    rows = run.load("partial", NAME, "rows.npy")
+    queries = _forms_of(run, rows[lo:hi], settings)
+    nearest = Nearest(hi - lo, settings.neighbours, settings.correlation, rows[lo:hi])
+    for start, end in block_bounds(len(rows), BLOCK):
+        block = np.ascontiguousarray(_forms_of(run, rows[start:end], settings)[:, 0])
+        best_products(nearest, queries, rows[start:end], block)
+    return _save_nearest(run, key, rows[lo:hi], nearest)
+
+
+def _save_nearest(run: Run, key: str, rows: np.ndarray, nearest: Nearest) -> dict[str, Any]:
+    query, row, score = nearest.result()
+    found = np.stack([rows[query].astype(np.float64), row.astype(np.float64), score.astype(np.float64)])
+    run.save(found, "partial", NAME, f"nearest-{key}.npy")
+    return {"found": len(query)}
+
+
+def _cells(context: Context, rows: np.ndarray) -> tuple[list[str], dict[str, Any]]:
+    """Sort the images into k-means cells and look each up in some; keys of the results."""
+    run, settings = context.run, context.settings.candidates
+    count = min(settings.cells or round(len(rows) ** 0.5), len(rows))
+    probes = min(settings.probes, count)
+    if not run.exists("partial", NAME, "centres.npy"):
+        sample = np.sort(np.random.default_rng(settings.seed).permutation(len(rows))[: SEED_ROWS * count])
+        block = _forms_of(run, rows[sample], settings)[:, 0].astype(np.float64)
+        seeds = block[seed_centres(block, count, seed=settings.seed)]
+        chunks = da.from_array(block.astype(np.float32), chunks=(LEAF, -1))
+        _, centres, _ = dask_ml_steps(context.engine.place, chunks, seeds, LLOYD_STEPS)
+        run.save(centres, "partial", NAME, "centres.npy")
+    bounds = block_bounds(len(rows), QUERY)
+    keys = [f"{index:06d}" for index in range(len(bounds))]
+    context.engine.each(NAME, "assign", keys, [(lo, hi, probes, settings) for lo, hi in bounds], assign_cells)
+    probed = np.concatenate([run.load("partial", NAME, f"assign-{key}.npy") for key in keys])
+    own = probed[:, 0, 0]
+    run.save(probed, "partial", NAME, "probed.npy")
+    order = np.argsort(own, kind="stable")
+    run.save(order, "partial", NAME, "order.npy")
+    run.save(np.searchsorted(own[order], np.arange(count + 1)), "partial", NAME, "ends.npy")
+    sizes = np.bincount(own, minlength=count).astype(np.float64)
+    distinct = np.sort(probed.reshape(len(rows), -1), axis=1)
+    fresh = np.ones(distinct.shape, dtype=bool)
+    fresh[:, 1:] = distinct[:, 1:] != distinct[:, :-1]
+    compared = float((sizes[distinct] * fresh).sum()) / 2
+    calls = [(lo, hi, settings) for lo, hi in bounds]
+    context.engine.each(NAME, "nearest", keys, calls, nearest_in_cells)
+    share = min(1.0, compared / max(1.0, len(rows) * (len(rows) - 1) / 2))
+    return keys, {"join": "cells", "cells": count, "probes": probes, "coarse_share": share}
+
+
+def assign_cells(run: Run, key: str, lo: int, hi: int, probes: int, settings: Candidates) -> dict[str, Any]:
+    """The nearest cells of each form of some images; shape (images, forms, probes)."""
+    rows, centres = run.load("partial", NAME, "rows.npy"), run.load("partial", NAME, "centres.npy")
+    block = _forms_of(run, rows[lo:hi], settings)
+    found = nearest_centres(block.reshape(-1, block.shape[2]).astype(np.float64), centres, probes)
+    run.save(found.reshape(*block.shape[:2], probes).astype(np.int32), "partial", NAME, f"assign-{key}.npy")
+    return {}
+
+
+def nearest_in_cells(run: Run, key: str, lo: int, hi: int, settings: Candidates) -> dict[str, Any]:
+    """The nearest images of some images (in the order of their cells), in the cells that their forms probe."""
+    rows, order = run.load("partial", NAME, "rows.npy"), run.load("partial", NAME, "order.npy")
+    ends, probed = run.load("partial", NAME, "ends.npy"), run.load("partial", NAME, "probed.npy")
+    mine = order[lo:hi]
+    queries = _forms_of(run, rows[mine], settings)
+    nearest = Nearest(len(mine), settings.neighbours, settings.correlation, rows[mine])
+    here = probed[mine]
+    for cell in np.unique(here).tolist():
+        members = rows[order[ends[cell] : ends[cell + 1]]]
+        if not len(members):
+            continue
+        query, form = np.nonzero((here == cell).any(axis=2))
+        block = np.ascontiguousarray(_forms_of(run, members, settings)[:, 0])
+        for start in range(0, len(query), QUERY):
+            some = slice(start, start + QUERY)
+            nearest.offer(query[some], members, queries[query[some], form[some]] @ block.T)
+    return _save_nearest(run, key, rows[mine], nearest)

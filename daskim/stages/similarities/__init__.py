@@ -1,0 +1,252 @@
+"""The similarity of every candidate pair, and of all copies of the images in it.
+
+Leaves `pairs` (a < b, similarity, source, and what the similarity reports): every pair that was followed to the end,
+also below `min_similarity`. Equal images are compared once; their pairs are listed all the same, with similarity 1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy.stats import beta
+
+from daskim.errors import SettingsError
+from daskim.kept import CACHE_BYTES
+from daskim.plugins import find, similarity_of
+from daskim.settings import Settings
+from daskim.stages import Context, Need, Size, Stage
+from daskim.stages.similarities.compare import (
+    PARTS_BYTES,
+    Job,
+    compare_part,
+    compare_rows,
+    compare_tile,
+    part_bytes,
+)
+from daskim.stages.similarities.copies import all_copies
+from daskim.stages.similarities.pictures import NAME, READ, shown
+from daskim.store import block_bounds
+
+__all__ = ["STAGE", "recall_interval", "threshold_of"]
+
+# Per-image parts of one tile, bytes: two tiles are held by each task.
+TILE_BYTES = 40_000_000
+# Rows of a square of pairs, where all are compared.
+SQUARE = 256
+# Images that estimate the recall, at least (where there are as many).
+SAMPLE = 16
+CONFIDENCE = 0.95
+
+
+def threshold_of(settings: Settings) -> float:
+    """From which similarity on images are near-duplicates: as set, or the similarity's own."""
+    asked = settings.similarities.min_similarity
+    return float(find("similarities", settings.similarities.name).threshold if asked is None else asked)
+
+
+def recall_interval(found: int, total: int) -> tuple[float, float]:
+    """Clopper and Pearson's (1934) 95 % interval of a share."""
+    tail = (1 - CONFIDENCE) / 2
+    low = float(beta.ppf(tail, found, total - found + 1)) if found else 0.0
+    high = float(beta.ppf(1 - tail, found + 1, total - found)) if found < total else 1.0
+    return low, high
+
+
+def _run(context: Context) -> dict[str, Any]:
+    run, settings, size = context.run, context.settings, context.known
+    sealed = (run.read_json("state", "candidates", "sealed.json") or {})["facts"]
+    name, everything = settings.similarities.name, settings.candidates.method == "all"
+    first = np.asarray(run.read_table("representatives", ["first"])["first"])
+    rows = _rows(context, first, everything)
+    view, lost = shown(context, find("similarities", name).of, rows)
+    if lost.size:
+        context.say(f"similarities: {lost.size} images cannot be read at {settings.similarities.size}: left out")
+        rows = rows[~np.isin(rows, lost)]
+    similarity = similarity_of(name, view.shape, screen=not everything)
+    tile = max(1, min(size.rows, TILE_BYTES // part_bytes(similarity, view.shape)))
+    record = run.read_json("state", NAME, "stage.json") or {}
+    token = f"{record.get('fingerprint', '')} {run.array('images').attrs['made']} {view.made}"
+    job = Job(view, name, not everything, threshold_of(settings), tile, token)
+    run.save(rows, "partial", NAME, "rows.npy")
+    if everything:
+        squares = block_bounds(len(rows), min(SQUARE, max(tile, 1)))
+        ranges = [(i, j) for i in range(len(squares)) for j in range(i, len(squares))]
+        keys = [f"{i:05d}-{j:05d}" for i, j in ranges]
+        infos = context.engine.each(
+            NAME, "square", keys, [(job, squares[i], squares[j]) for i, j in ranges], compare_tile
+        )
+    else:
+        keys = run.parts("candidates")
+        infos = context.engine.each(NAME, "part", keys, [(job, lost) for _ in keys], compare_part)
+    if not keys:
+        _empty(context, similarity.reports)
+    facts = _counts(infos, size.n)
+    copies = all_copies(run, first, keys, settings.candidates.max_pairs, size.n)
+    facts.update(
+        name=name,
+        min_similarity=job.threshold,
+        size="x".join(map(str, view.shape[:2])) if find("similarities", name).of == "pixels" else "coefficients",
+        unreadable=int(lost.size),
+        copies=copies,
+        listed=facts["listed"] + copies,
+    )
+    if not everything:
+        facts["recall"] = _recall(context, job, rows, facts)
+    _say(context, facts, sealed)
+    return facts
+
+
+def _rows(context: Context, first: np.ndarray, everything: bool) -> np.ndarray:
+    """Images that may be in a pair, ascending."""
+    run = context.run
+    alone = np.flatnonzero(first == np.arange(len(first)))
+    if everything:
+        return alone
+    if context.settings.similarities.size in ("standard", context.settings.images.size):
+        status = run.read_table("images", ["row", "status"]).to_pandas().sort_values("row")["status"].to_numpy()
+        return alone[status[alone] == "ok"]
+    used = np.zeros(len(first), dtype=bool)
+    for key in run.parts("candidates"):
+        part = run.read_part("candidates", key, ["a", "b"])
+        used[np.asarray(part["a"])] = True
+        used[np.asarray(part["b"])] = True
+    return np.flatnonzero(used)
+
+
+def _empty(context: Context, reports: tuple[str, ...]) -> None:
+    """A table without a row, so that it can be read."""
+    none = np.zeros(0)
+    table = {"a": none.astype(np.int64), "b": none.astype(np.int64), "similarity": none, "source": none.astype(str)}
+    context.run.write_part("pairs", "000000", pa.table({**table, **dict.fromkeys(reports[:-1], none)}))
+
+
+def _counts(infos: list[dict[str, Any]], n: int) -> dict[str, Any]:
+    """What was compared: pairs by the level of the cascade they reached, and the blocks read for them."""
+    levels: Counter[int] = Counter()
+    for info in infos:
+        levels.update({int(level): count for level, count in info["levels"].items()})
+    pairs = sum(info["pairs"] for info in infos)
+    possible = max(1, n * (n - 1) // 2)
+    reached = {
+        level: sum(count for at, count in levels.items() if at >= level) for level in range(1, max(levels, default=0) + 1)
+    }
+    return {
+        "compared": pairs,
+        "compared_share": pairs / possible,
+        "by_level": {str(level): {"pairs": count, "share": count / possible} for level, count in reached.items()},
+        "listed": sum(info["listed"] for info in infos),
+        "near": sum(info["near"] for info in infos),
+        "block_reads_per_pair": sum(info["blocks"] for info in infos) / max(1, pairs),
+    }
+
+
+def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Of the near-duplicates of some images among all others, the share that the candidates hold."""
+    settings = context.settings.candidates
+    if not settings.sample or len(rows) < 2:
+        return None
+    count = min(len(rows), max(SAMPLE, settings.sample // len(rows)))
+    chosen = rows[np.sort(np.random.default_rng(settings.seed).permutation(len(rows))[:count])]
+    keys = [f"{row:010d}" for row in chosen.tolist()]
+    infos = context.engine.each(NAME, "recall", keys, [(job, row) for row in chosen.tolist()], compare_rows)
+    pairs = context.run.read_table("pairs", ["a", "b", "similarity"])
+    near = np.asarray(pairs["similarity"]) >= job.threshold
+    n = context.known.n
+    known = np.sort(np.asarray(pairs["a"])[near] * n + np.asarray(pairs["b"])[near])
+    truth = np.array(
+        sorted({min(info["row"], hit) * n + max(info["row"], hit) for info in infos for hit in info["hits"]}),
+        dtype=np.int64,
+    )
+    at = np.minimum(np.searchsorted(known, truth), max(0, len(known) - 1))
+    found = int((known[at] == truth).sum()) if len(known) else 0
+    low, high = recall_interval(found, len(truth))
+    compared = count * (len(rows) - 1)
+    facts["compared_share"] += compared / max(1, n * (n - 1) // 2)
+    return {
+        "images": count,
+        "compared": compared,
+        "pairs": len(truth),
+        "found": found,
+        "recall": found / len(truth) if len(truth) else None,
+        "low": low,
+        "high": high,
+    }
+
+
+def _say(context: Context, facts: dict[str, Any], candidates: dict[str, Any]) -> None:
+    context.say(
+        f"similarities: {facts['compared']:,} pairs compared in pixels ({100 * facts['compared_share']:.3g} % of all), "
+        f"{facts['near']:,} at or above {facts['min_similarity']:g}"
+    )
+    recall = facts.get("recall")
+    if recall is None:
+        return
+    if not recall["pairs"]:
+        context.say(f"similarities: recall unknown: none of {recall['images']} images drawn has a near-duplicate")
+        return
+    context.say(
+        f"similarities: recall {recall['recall']:.2f} (95 % interval {recall['low']:.2f} to {recall['high']:.2f}): "
+        f"{recall['found']} of {recall['pairs']} near-duplicate pairs of {recall['images']} images drawn at random and "
+        "compared with all others"
+    )
+
+
+def _need(size: Size, settings: Settings, workers: int) -> Need:
+    maker = find("similarities", settings.similarities.name)
+    asked = settings.similarities.size
+    shape: tuple[int, ...] = (size.height, size.width, size.channels)
+    if asked not in ("standard", "native", settings.images.size):
+        height, width = (int(side) for side in asked.split("x"))
+        shape = (height, width, size.channels)
+    seen = int(np.prod(shape))
+    if maker.of == "coefficients":
+        shape = (size.columns,)
+    try:
+        similarity = similarity_of(settings.similarities.name, shape)
+    except SettingsError:
+        if asked in ("standard", settings.images.size):
+            raise
+        similarity = similarity_of(settings.similarities.name, (64, 64, size.channels))
+    parts = part_bytes(similarity, shape)
+    tile = max(1, min(size.rows, TILE_BYTES // parts))
+    # parts in the making take several times their final size
+    task = 2 * tile * parts + 3 * min(tile, 64) * parts + similarity.batch * similarity.pair_bytes + 2 * READ * seen
+    everything = settings.candidates.method == "all"
+    pairs = size.n * (size.n - 1) // 2 if everything else size.n * (settings.candidates.neighbours + 32)
+    pairs = min(pairs, settings.candidates.max_pairs)
+    columns = 4 + len(similarity.reports)
+    return Need(
+        blocks=max(1, pairs // SQUARE**2 if everything else pairs // 8192),
+        read=pairs // 64 * seen,
+        write=pairs * 8 * columns,
+        task=task + SQUARE**2 * 16 * columns,
+        process=CACHE_BYTES + PARTS_BYTES,
+        driver=pairs * 40 + 100 * size.n,
+    )
+
+
+STAGE = Stage(
+    name=NAME,
+    version=1,
+    reads=("images", "columns", "candidates"),
+    settings=(
+        "similarities.name",
+        "similarities.size",
+        "similarities.min_similarity",
+        "candidates.sample",
+        "candidates.seed",
+    ),
+    leaves=("tables/pairs", "arrays/pictures"),
+    run=_run,
+    need=_need,
+    versions=lambda settings: similarity_versions(settings),
+)
+
+
+def similarity_versions(settings: Settings) -> dict[str, str]:
+    """What the similarity's output depends on."""
+    maker = find("similarities", settings.similarities.name)
+    return dict(maker((64, 64, 3) if maker.of == "pixels" else (1,)).versions)
