@@ -77,6 +77,16 @@ class Reduction:
     def clusters(self) -> pd.DataFrame:
         return self.table("clusters")
 
+    @cached_property
+    def anomalies(self) -> pd.DataFrame:
+        """The most isolated images (method similarity)."""
+        return self.table("anomalies")
+
+    @cached_property
+    def extremes(self) -> pd.DataFrame:
+        """The most similar and most dissimilar pairs, and the most similar group (method similarity)."""
+        return self.table("extremes")
+
 
 def reduce(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -91,7 +101,7 @@ def reduce(
     run_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Reduction:
-    """Which images of a set may go, and which are alike but labelled differently (Algorithm 1).
+    """Which images of a set may go, and which are alike but labelled differently .
 
     Parameters
     ----------

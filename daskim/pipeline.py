@@ -15,35 +15,48 @@ from daskim import __version__
 from daskim.compute.machine import PeakMemory
 from daskim.errors import SettingsError, StaleRun, nearest
 from daskim.lake import RUN_MARK
-from daskim.plugins import transform_of
+from daskim.plugins import find, transform_of
 from daskim.settings import Settings, to_toml
-from daskim.stages import Context, Need, Size, Stage, clusters, columns, exact, images, index, plan, wavelets
+from daskim.stages import (
+    Context,
+    Need,
+    Size,
+    Stage,
+    anomalies,
+    candidates,
+    clusters,
+    columns,
+    exact,
+    images,
+    index,
+    plan,
+    similarities,
+    spectral,
+    spectrum,
+    wavelets,
+)
 
-__all__ = ["METHODS", "StageState", "execute", "memory_of", "preview", "refuse_misfit"]
+__all__ = ["StageState", "execute", "memory_of", "preview", "refuse_misfit", "stages_of"]
 
-METHODS: dict[str, tuple[Stage, ...]] = {
-    "wavelet": (
-        index.STAGE,
-        images.STAGE,
-        exact.STAGE,
-        wavelets.STAGE,
-        columns.STAGE,
-        clusters.STAGE,
-        plan.STAGE,
-    )
-}
+READ = (index.STAGE, images.STAGE, exact.STAGE)
+COEFFICIENTS = (wavelets.STAGE, columns.STAGE)
+PAIRS = (candidates.STAGE, similarities.STAGE, spectrum.STAGE)
 # What an idle worker process holds after its imports, bytes. Measured: 230 to 360 MB; the larger figures where the
 # kernel keeps the pages of shared libraries as huge pages.
 IDLE = 480_000_000
+# Facts of the plan that the summary tells besides its counts.
+PLAN_FACTS = ("max_rms", "max_rms_why", "verify", "min_similarity", "n_refuted")
 LIBRARIES = (
     "dask",
     "dask-ml",
+    "datasketch",
     "distributed",
     "numpy",
     "pandas",
     "pillow",
     "pyarrow",
     "PyWavelets",
+    "scikit-image",
     "scikit-learn",
     "scipy",
     "simplejpeg",
@@ -62,6 +75,29 @@ class StageState:
     changed: str = ""
 
 
+def stages_of(settings: Settings) -> tuple[Stage, ...]:
+    """The stages that these settings run, in order.
+
+    Raises
+    ------
+    SettingsError
+        A similarity that there is not.
+    """
+    if settings.clusters.verify != "none":
+        find("similarities", settings.clusters.verify)
+    if settings.method == "wavelet":
+        number = PAIRS if settings.clusters.n_clusters == "auto" else ()
+        return (*READ, *COEFFICIENTS, *number, clusters.STAGE, plan.STAGE)
+    needs = COEFFICIENTS if find("similarities", settings.similarities.name).of == "coefficients" else ()
+    return (*READ, *needs, *PAIRS, spectral.STAGE, anomalies.STAGE, plan.SIMILARITY_STAGE)
+
+
+def _reads(context: Context, stage: Stage) -> list[str]:
+    """Stages whose output a stage reads, of those that run."""
+    names = {other.name for other in stages_of(context.settings)}
+    return [name for name in stage.reads if name in names]
+
+
 def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
     """Run all stages of the method to the sealed plan; returns the summary, which is also left in the run.
 
@@ -78,7 +114,7 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
         The work does not fit into the workers' memory.
     """
     started = time.monotonic()
-    stages = METHODS[context.settings.method]
+    stages = stages_of(context.settings)
     if restart is not None:
         _forget(context, stages, restart)
     seals: dict[str, dict[str, Any]] = {}
@@ -107,7 +143,7 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
 
 def preview(context: Context) -> tuple[list[StageState], Size]:
     """What `execute` would do, without computing or writing anything (a new source is listed to count it)."""
-    stages = METHODS[context.settings.method]
+    stages = stages_of(context.settings)
     seals = _seals(context, stages)
     if "index" in seals and not _changed(context, index.STAGE, seals):
         facts = seals["index"]["facts"]
@@ -138,7 +174,8 @@ def size_of(settings: Settings, facts: dict[str, Any]) -> Size:
     """The numbers that decide the work, from the facts of the index."""
     shape = (facts["height"], facts["width"], facts["channels"])
     transform = transform_of(settings.wavelets, shape)
-    wanted = clusters.wanted_clusters(settings.clusters.n_clusters, facts["n"])
+    asked = clusters.asked_clusters(settings)
+    wanted = facts["n"] if asked == "auto" else clusters.wanted_clusters(asked, facts["n"])
     return Size(
         n=facts["n"],
         height=shape[0],
@@ -213,7 +250,7 @@ def _recipe(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) ->
         fields = value.model_dump(mode="json") if hasattr(value, "model_dump") else None
         recipe.update({f"{key}.{k}": v for k, v in fields.items()} if fields is not None else {key: value})
     recipe.update({f"library {name}": text for name, text in stage.versions(context.settings).items()})
-    for name in stage.reads:
+    for name in _reads(context, stage):
         seal = seals[name]
         recipe[f"stage {name}"] = seal["fingerprint"] + str(seal["facts"].get("content", ""))
     return json.loads(json.dumps(recipe))
@@ -231,7 +268,7 @@ def _seal(context: Context, stage: Stage) -> dict[str, Any] | None:
 def _changed(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -> str:
     """What differs between the settings of the run and those asked for; empty when nothing does or it is new."""
     record = context.run.read_json("state", stage.name, "stage.json")
-    if record is None or not all(name in seals for name in stage.reads):
+    if record is None or not all(name in seals for name in _reads(context, stage)):
         return ""
     if stage.name not in seals and not context.run.marked(stage.name):
         return ""  # nothing was computed: an attempt that ended at once binds nobody
@@ -279,6 +316,7 @@ def _summary(
     facts = {name: seal["facts"] for name, seal in seals.items()}
     engine = context.engine
     made = facts["plan"]
+    grouped = facts["clusters"] if "clusters" in facts else facts["spectral"]
     return {
         "daskim": __version__,
         "method": context.settings.method,
@@ -286,7 +324,7 @@ def _summary(
         "status": facts["images"]["status"],
         "ignored_files": facts["index"]["ignored"],
         "n_exact": facts["exact"]["n_exact"],
-        "n_clusters": facts["clusters"]["n_clusters"],
+        "n_clusters": grouped["n_clusters"],
         "n_keep": made["n_keep"],
         "n_drop": made["n_drop"],
         "n_review": made["n_review"],
@@ -294,9 +332,10 @@ def _summary(
         "n_influential_clusters": made["n_influential_clusters"],
         "rules": made["rules"],
         "plan_hash": made["plan_hash"],
-        "columns": facts["columns"],
-        "clusters": {**facts["clusters"], "regime": facts["clusters"].get("regime", "none")},
-        "plan": {"max_rms": made["max_rms"], "max_rms_why": made["max_rms_why"]},
+        "columns": facts.get("columns"),
+        "clusters": {**grouped, "regime": grouped.get("regime", "none")},
+        **{name: facts[name] for name in ("candidates", "similarities", "spectrum", "anomalies") if name in facts},
+        "plan": {name: made[name] for name in PLAN_FACTS if name in made},
         "notes": list(_notes(seals)),
         "seconds": {name: round(seal["seconds"], 3) for name, seal in seals.items()},
         "seconds_total": round(seconds, 3),

@@ -173,12 +173,12 @@ class Candidates(Section):
     coefficients: int = Field(40, ge=1, le=1023, description="lsh: signs of so many largest wavelet coefficients")
     permutations: int | None = Field(None, ge=1, description="lsh: 128, or 256 above 1,000,000 images")
     jaccard: float = Field(
-        0.6, gt=0.0, lt=1.0, description="lsh: pairs whose sets are as alike as this are to be found"
+        0.75, gt=0.0, lt=1.0, description="lsh: pairs whose sets are as alike as this are to be found"
     )
     recall: float = Field(0.9, gt=0.0, lt=1.0, description="lsh: with this probability")
     bucket: int = Field(64, ge=2, description="lsh: images of one bucket above which it becomes a star")
     sample: int = Field(
-        1_000_000, ge=0, description="pairs of a random sample of images with all others that estimate the recall"
+        2_000_000, ge=0, description="pairs of a random sample of images with all others that estimate the recall"
     )
     seed: int = Field(0, ge=0, description="seed of permutations, cells and sample")
 
@@ -203,8 +203,11 @@ class Spectrum(Section):
         "auto", description="auto: exact for components up to `exact`, stochastic Lanczos quadrature above"
     )
     gamma: float = Field(0.4, gt=0.0, description="gaps between eigenvalues above this count")
-    gap_rule: Literal["complement", "literal"] = Field(
-        "complement", description="n minus the gaps above gamma (the paper's figures), or their number (its text)"
+    gap_rule: Literal["auto", "complement", "literal", "components"] = Field(
+        "auto",
+        description="n_clusters = auto: complement (n minus the gaps above gamma: the paper's figures), literal (their "
+        "number: its text), components (of the graph at min_similarity); auto: complement where every pair of at most "
+        "5,000 images is compared, else components",
     )
     exact: int = Field(4000, ge=1, le=20_000, description="images of a component whose eigenvalues are all computed")
     steps: int = Field(100, ge=2, description="Lanczos steps")

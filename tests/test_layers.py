@@ -31,7 +31,19 @@ ALLOWED: dict[str, set[str]] = {
     "engine": GROUND | {"compute", "store"},
     "lloyd": GROUND | {"compute"},
     "stages": GROUND
-    | {"kernels", "similarities", "transforms", "lake", "settings", "plugins", "store", "kept", "lloyd", "compute", "engine"},
+    | {
+        "kernels",
+        "similarities",
+        "transforms",
+        "lake",
+        "settings",
+        "plugins",
+        "store",
+        "kept",
+        "lloyd",
+        "compute",
+        "engine",
+    },
 }
 ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", ""}
 ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline"}

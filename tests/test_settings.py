@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from daskim.errors import SettingsError
 from daskim.settings import Settings, job_file, known_keys, parse_assignment, resolve, to_toml
+from daskim.stages.clusters import asked_clusters
 
 LAYERS = ("job file x.toml", "--set", "command line")
 
@@ -43,7 +44,7 @@ def test_defaults_are_those_of_the_paper() -> None:
     assert settings.wavelets.name == "db1"
     assert settings.wavelets.level == 1
     assert settings.columns.tau == 1e5
-    assert settings.clusters.n_clusters == 0.94
+    assert asked_clusters(settings) == 0.94
     assert settings.plan.policy == "centre"
     assert settings.images.size == "32x32"
 

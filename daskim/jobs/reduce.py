@@ -26,7 +26,7 @@ interrupted. A run that ended early goes on where it was when the same command i
 
 app = App(
     name="python -m daskim.jobs.reduce",
-    help="""Find redundant and influential images before training.
+    help="""Find redundant, influential and anomalous images before training.
 
     Reads images from folders, manifests, WebDataset or Parquet shards, arrays or IDX files, on disk or in object
     storage, and leaves a plan (keep, drop, review for each image) in a run directory. Nothing is ever altered or
@@ -47,7 +47,11 @@ def reduce(
     run: Annotated[str, Parameter(help="Directory or URL that holds the results.")] = "daskim-run",
     job: Annotated[str | None, Parameter(help="Job file (TOML), or the name of one that ships with daskim.")] = None,
     method: Annotated[
-        Literal["wavelet"] | None, Parameter(help="[wavelet] Wavelets and clustering (Algorithm 1).")
+        Literal["wavelet", "similarity"] | None,
+        Parameter(
+            help="[wavelet] Wavelets and clustering (Algorithm 1), or similarity: pairs of images (Algorithm 2), which "
+            "also finds mirrored, cropped, shifted and brightened copies, and anomalies."
+        ),
     ] = None,
     set: Annotated[
         list[str] | None, Parameter(name="--set", help="stage.key=value, any setting; repeat for more.", negative="")
@@ -73,7 +77,43 @@ def reduce(
     level: Annotated[int | None, Parameter(help="[1] Levels of the transform.")] = None,
     tau: Annotated[float | None, Parameter(help="[1e5] Bound on the condition number of the kept columns.")] = None,
     n_clusters: Annotated[
-        float | None, Parameter(help="[0.94] Number of clusters, or their share of the images.")
+        str | None,
+        Parameter(help="Number of clusters, their share of the images, or auto [0.94; method similarity: auto]."),
+    ] = None,
+    verify: Annotated[
+        str | None,
+        Parameter(help="[ssim] Method wavelet: nothing is dropped unless this similarity confirms it; none: no check."),
+    ] = None,
+    similarity: Annotated[
+        str | None,
+        Parameter(
+            help="[aligned] Method similarity: aligned, ssim, ssim_volume, ms_ssim, cw_ssim, haarpsi, stsim, wavelet "
+            "or your own as module.Class."
+        ),
+    ] = None,
+    min_similarity: Annotated[
+        float | None, Parameter(help="From where on images are near-duplicates [the similarity's own].")
+    ] = None,
+    similarity_size: Annotated[
+        str | None, Parameter(help="[standard] HxW that the similarity sees, native, or standard (that of --size).")
+    ] = None,
+    candidates: Annotated[
+        Literal["all", "lsh", "join", "union"] | None,
+        Parameter(help="[union] Pairs that get a similarity: all of a small set, by MinHash, by coarse join, or both."),
+    ] = None,
+    spectrum: Annotated[
+        Literal["auto", "exact", "lanczos"] | None, Parameter(help="[auto] How eigenvalues of the graph are found.")
+    ] = None,
+    gamma: Annotated[float | None, Parameter(help="[0.4] Eigen-gaps above this count.")] = None,
+    gap_rule: Annotated[
+        Literal["auto", "complement", "literal", "components"] | None,
+        Parameter(
+            help="[auto] n_clusters = auto: the images less the gaps above gamma, the gaps, or graph components."
+        ),
+    ] = None,
+    cluster_by: Annotated[
+        Literal["spectral", "threshold", "medoids"] | None,
+        Parameter(help="[spectral] Method similarity: spectral clustering, links above --min-similarity or k-medoids."),
     ] = None,
     per_class: Annotated[bool | None, Parameter(help="Cluster each class by itself.", negative="")] = None,
     policy: Annotated[
@@ -102,7 +142,16 @@ def reduce(
         "wavelets.name": wavelet,
         "wavelets.level": level,
         "columns.tau": tau,
-        "clusters.n_clusters": _whole(n_clusters),
+        "clusters.n_clusters": _number(n_clusters),
+        "clusters.by": cluster_by,
+        "clusters.verify": verify,
+        "candidates.method": candidates,
+        "similarities.name": similarity,
+        "similarities.size": similarity_size,
+        "similarities.min_similarity": min_similarity,
+        "spectrum.method": spectrum,
+        "spectrum.gamma": gamma,
+        "spectrum.gap_rule": gap_rule,
         "clusters.per_class": per_class,
         "plan.policy": policy,
         "plan.max_rms": max_rms,
@@ -153,7 +202,10 @@ def _settings(
     if not named:
         if "://" in run:
             raise SettingsError("no INPUT, and the demo needs a directory for --run", "Name what is to be read.")
-        layers = [("job file demo", job_file("demo")), *layers]
+        values = job_file("demo")
+        if next((layer["method"] for _, layer in reversed(layers) if "method" in layer), "wavelet") == "similarity":
+            values.pop("clusters.n_clusters", None)  # the share is that of Algorithm 1
+        layers = [("job file demo", values), *layers]
         resolve(layers)  # a mistake is told before the demo is made
         demo = Path(run) / "demo"
         from daskim.synthetic import write_demo
@@ -225,9 +277,15 @@ def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None
         _show_demo(found, demo)
     status = summary["status"]
     bad = {name: count for name, count in status.items() if name not in ("ok", "flat")}
+    pairs = summary.get("similarities")
+    near = []
+    if pairs is not None:
+        name = f"{pairs['name']} at or above {pairs['min_similarity']:g}{_recall(pairs.get('recall'))}"
+        near = [("alike pairs", pairs["near"] + pairs["copies"], name)]
     rows = [
         ("images", summary["n_images"], _joined({"ignored files": sum(summary["ignored_files"].values())})),
         ("exact duplicates", summary["n_exact"], "same bytes or same full-resolution pixels as an earlier image"),
+        *near,
         ("redundant", summary["n_drop"], "may go: a close image of the same label is kept"),
         (
             "influential",
@@ -241,7 +299,14 @@ def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None
     print_table("", ["", "images", ""], [(name, f"{count:,}", note) for name, count, note in rows])
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
     print(f"{summary['seconds_total']:.1f} s ({seconds}), peak memory {_size(summary['peak_rss_bytes'])}")
-    print(plain(f"The plan is in {found.run}: keep.txt, drop.txt, tables/plan, tables/influential, summary.json"))
+    tables = "tables/plan, tables/influential" + (", tables/pairs, tables/anomalies" if pairs is not None else "")
+    print(plain(f"The plan is in {found.run}: keep.txt, drop.txt, {tables}, summary.json"))
+
+
+def _recall(recall: Mapping[str, Any] | None) -> str:
+    if not recall or not recall["pairs"]:
+        return ""
+    return f"; recall {recall['recall']:.2f} (95 %: {recall['low']:.2f} to {recall['high']:.2f})"
 
 
 def _show_demo(found: Any, demo: Path) -> None:
@@ -263,7 +328,12 @@ def _joined(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def _whole(value: float | None) -> int | float | None:
+def _number(text: str | None) -> int | float | str | None:
+    """A number where the text is one; else the text, which the settings judge."""
+    try:
+        value = float(text) if text is not None else None
+    except ValueError:
+        return text
     return int(value) if value is not None and value >= 1 and value.is_integer() else value
 
 

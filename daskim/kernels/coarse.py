@@ -43,7 +43,7 @@ def forms(images: np.ndarray, crops: Sequence[float], *, mirror: bool) -> np.nda
         The whole image first; with `mirror` each is followed by its mirrored form. Unit norm; zeros for images without
         contrast.
     """
-    b, height, across, _ = images.shape
+    b, height, across, channels = images.shape
     pixels = images.transpose(0, 1, 3, 2).astype(np.float32)
     out = []
     for share in (1.0, *crops):
@@ -51,7 +51,7 @@ def forms(images: np.ndarray, crops: Sequence[float], *, mirror: bool) -> np.nda
         cells = cell_means(pixels, sides[0], sides[1])
         cells -= cells.mean(axis=(1, 3), keepdims=True)
         for form in (cells, cells[..., ::-1]) if mirror else (cells,):
-            flat = form.reshape(b, -1)
+            flat = form.reshape(b, width(channels))
             norm = np.sqrt(np.einsum("bk,bk->b", flat, flat))
             out.append(flat / np.where(norm > 1e-3, norm, np.inf)[:, None].astype(np.float32))
     return np.stack(out, axis=1)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["follow_leaders", "rms_to"]
+__all__ = ["follow_leaders", "follow_links", "rms_to"]
 
-# Images compared at a time: bounds what the differences take.
-PIECE = 1024
+# Values compared at a time: bounds what the differences take (8 bytes each, and the rows themselves).
+PIECE_VALUES = 2**20
 
 
-def rms_to(image: np.ndarray, others: np.ndarray) -> np.ndarray:
+def rms_to(image: np.ndarray, others: np.ndarray) -> NDArray[np.float64]:
     """RMS difference in grey levels between an image and some others, exact before the root.
 
     Parameters
     ----------
-    image : ndarray, shape (v,), uint8
+    image : ndarray, shape (v,) or (k, v), uint8
+        One for all, or one for each.
     others : ndarray, shape (k, v), uint8
         v values of all pixels and channels.
 
@@ -24,10 +28,13 @@ def rms_to(image: np.ndarray, others: np.ndarray) -> np.ndarray:
     ndarray, shape (k,), float64, 0 to 255
     """
     squared = np.empty(len(others), dtype=np.int64)
-    for start in range(0, len(others), PIECE):
-        difference = others[start : start + PIECE].astype(np.int32) - image.astype(np.int32)
-        squared[start : start + PIECE] = np.einsum("ij,ij->i", difference, difference, dtype=np.int64)
-    return np.sqrt(squared / image.size)
+    rows = max(1, PIECE_VALUES // max(1, others.shape[1]))
+    image = np.broadcast_to(image, others.shape)
+    for start in range(0, len(others), rows):
+        part = slice(start, start + rows)
+        difference = others[part].astype(np.int32) - image[part].astype(np.int32)
+        squared[part] = np.einsum("ij,ij->i", difference, difference, dtype=np.int64)
+    return np.sqrt(squared / max(1, others.shape[1]))
 
 
 def follow_leaders(
@@ -36,13 +43,16 @@ def follow_leaders(
     bound: float,
     fixed: np.ndarray,
     *,
+    group: np.ndarray | None = None,
     points: np.ndarray | None = None,
     reach: float = np.inf,
-) -> tuple[np.ndarray, np.ndarray]:
+    agree: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Which images of a group stand for which others.
 
     The first image in the order leads; every later one within `bound` of it follows it; the next that follows nobody
-    leads again, until all are settled. So no image follows one that it is not itself close to.
+    leads again, until all are settled. So no image follows one that it is not itself close to. All groups take such a
+    step together: there are as many steps as leaders in one group.
 
     Parameters
     ----------
@@ -53,10 +63,16 @@ def follow_leaders(
         RMS difference in grey levels.
     fixed : ndarray, shape (k,), bool
         Images that may lead and never follow.
+    group : ndarray, shape (k,), int, optional
+        Nobody follows an image of another group; from 0 on. One group by default.
     points : ndarray, shape (k, m), optional
         What the images were clustered by; needed with a `reach`.
     reach : float
         Largest distance between the points of an image and its leader.
+    agree : callable, optional
+        `agree(first, rest)` tells for images rest[t], within both bounds of leader first[t] and different from it,
+        whether they may follow it, shape (p,), bool; those that may not wait for another leader. Equal images are not
+        asked about, and no pair twice.
 
     Returns
     -------
@@ -67,19 +83,83 @@ def follow_leaders(
     """
     leader = np.full(len(images), -1, dtype=np.int64)
     distance = np.zeros(len(images))
+    group = np.zeros(len(images), dtype=np.int64) if group is None else np.asarray(group)
     waiting = np.asarray(order, dtype=np.int64)
+    waiting = waiting[np.argsort(group[waiting], kind="stable")]
     while waiting.size:
-        first, rest = int(waiting[0]), waiting[1:]
-        leader[first] = first
-        rms = rms_to(images[first], images[rest])
+        leads = np.diff(group[waiting], prepend=-1) != 0
+        at = np.flatnonzero(leads)
+        leader[waiting[at]] = waiting[at]
+        first = np.repeat(waiting[at], np.diff(at, append=len(waiting)))[~leads]
+        rest = waiting[~leads]
+        rms = _in_pieces(images, first, rest, rms_to)
         close = (rms <= bound) & ~fixed[rest]
         if points is not None and np.isfinite(reach):
             near = np.flatnonzero(close)
-            for start in range(0, len(near), PIECE):
-                part = near[start : start + PIECE]
-                difference = points[rest[part]].astype(np.float64) - points[first].astype(np.float64)
-                close[part] = np.einsum("ij,ij->i", difference, difference) <= reach**2
-        leader[rest[close]] = first
+            close[near] = _in_pieces(points, first[near], rest[near], _squared) <= reach**2
+        if agree is not None:
+            asked = np.flatnonzero(close & (rms > 0))
+            if asked.size:
+                close[asked] = agree(first[asked], rest[asked])
+        leader[rest[close]] = first[close]
         distance[rest[close]] = rms[close]
         waiting = rest[~close]
     return leader, distance
+
+
+def follow_links(order: np.ndarray, one: np.ndarray, other: np.ndarray, fixed: np.ndarray) -> NDArray[np.int64]:
+    """Which images stand for which others, where only linked images may follow one another.
+
+    As `follow_leaders`: images are asked in the order, and the first that follows nobody leads all that are linked to
+    it, wait, and come later. One step for each leader that has a link: the time grows with images and links.
+
+    Parameters
+    ----------
+    order : ndarray, shape (k,), int
+        A permutation: who is asked first.
+    one, other : ndarray, shape (p,), int
+        Links, in any order and either way round; repeats allowed.
+    fixed : ndarray, shape (k,), bool
+        Images that may lead and never follow.
+
+    Returns
+    -------
+    ndarray, shape (k,), int64
+        The leader of each image; its own index for a leader.
+    """
+    order = np.asarray(order, dtype=np.int64)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    early = np.minimum(place[one], place[other])
+    late = order[np.maximum(place[one], place[other])]
+    follows = ~fixed[late]
+    early, late = early[follows], late[follows]
+    by = np.argsort(early, kind="stable")
+    early, late = early[by], late[by]
+    leader = np.full(len(order), -1, dtype=np.int64)
+    starts = np.flatnonzero(np.diff(early, prepend=-1))
+    ends = np.append(starts[1:], len(early))
+    for own, lo, hi in zip(order[early[starts]].tolist(), starts.tolist(), ends.tolist()):
+        if leader[own] < 0:
+            leader[own] = own
+            mine = late[lo:hi]
+            leader[mine[leader[mine] < 0]] = own
+    return np.where(leader < 0, np.arange(len(order)), leader)
+
+
+def _in_pieces(
+    rows: np.ndarray, first: np.ndarray, rest: np.ndarray, compare: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> NDArray[np.float64]:
+    """`compare(rows[first], rows[rest])` without gathering all rows at once."""
+    out = np.empty(len(rest))
+    step = max(1, PIECE_VALUES // max(1, rows.shape[1]))
+    for start in range(0, len(rest), step):
+        part = slice(start, start + step)
+        out[part] = compare(rows[first[part]], rows[rest[part]])
+    return out
+
+
+def _squared(left: np.ndarray, right: np.ndarray) -> NDArray[np.float64]:
+    """Squared Euclidean distance of rows, shape (k,)."""
+    difference = right.astype(np.float64) - left.astype(np.float64)
+    return np.einsum("ij,ij->i", difference, difference)

@@ -7,7 +7,9 @@ rows and columns apart, so that to apply it is two small matrix products, and to
 step of Baker and Matthews (2004, "Lucas-Kanade 20 years on", section 3.2): the derivatives are those of the template
 and are made once a level.
 
-All functions take stacks of p pairs as float32 arrays (p, y, c, x). No pair's numbers depend on the other pairs.
+All functions take stacks of p pairs as float32 arrays (p, y, c, x). No pair's numbers depend on the other pairs, to the
+last bit: inner products are `vecdot`, as a product of a stack with a vector, or an einsum over more than 8,192 numbers,
+adds up in an order that depends on the stack.
 """
 
 from __future__ import annotations
@@ -108,7 +110,8 @@ def cell_means(images: Stack, down: Stack, across: Stack) -> Stack:
     """Images (b, y, c, x) averaged over cells by the weights of both axes."""
     b, height, channels, width = images.shape
     rows = np.matmul(down, images.reshape(b, height, channels * width))
-    return np.matmul(rows.reshape(b, -1, width), across.T).reshape(b, len(down), channels, len(across))
+    rows = rows.reshape(b, len(down) * channels, width)
+    return np.matmul(rows, across.T).reshape(b, len(down), channels, len(across))
 
 
 def _positions(size: int) -> Stack:
@@ -150,8 +153,8 @@ def template_of(images: Stack) -> Template:
     yy = np.einsum("pycx,pycx->py", along_y, along_y)
     xx = np.einsum("pycx,pycx->px", along_x, along_x)
     xy = np.einsum("pycx,pycx->pyx", along_y, along_x)
-    normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1] = yy @ (y * y), yy @ y, yy.sum(axis=1)
-    normal[:, 2, 2], normal[:, 2, 3], normal[:, 3, 3] = xx @ (x * x), xx @ x, xx.sum(axis=1)
+    normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1] = np.vecdot(yy, y * y), np.vecdot(yy, y), yy.sum(axis=1)
+    normal[:, 2, 2], normal[:, 2, 3], normal[:, 3, 3] = np.vecdot(xx, x * x), np.vecdot(xx, x), xx.sum(axis=1)
     by_x = np.matmul(xy, np.stack([x, np.ones_like(x)], axis=1))  # (p, y, 2)
     normal[:, 0, 2:], normal[:, 1, 2:] = np.einsum("pyk,y->pk", by_x, y), by_x.sum(axis=1)
     normal[:, 1, 0], normal[:, 3, 2] = normal[:, 0, 1], normal[:, 2, 3]
@@ -187,9 +190,14 @@ class Match:
 
 def centred(images: Stack) -> Stack:
     """Images (p, y, c, x) less the mean of each channel."""
+    _, height, _, width = images.shape
+    return images - (_channel_sums(images) / np.float32(height * width))[:, None, :, None]
+
+
+def _channel_sums(images: Stack) -> Stack:
     p, height, channels, width = images.shape
-    total = images.reshape(p, height, channels * width).sum(axis=1).reshape(p, channels, width).sum(axis=2)
-    return images - (total / np.float32(height * width))[:, None, :, None]
+    rows: Stack = images.reshape(p, height, channels * width).sum(axis=1)
+    return rows.reshape(p, channels, width).sum(axis=2)
 
 
 def match(template: Stack, moved: Stack, motion: Motion) -> Match:
@@ -197,13 +205,14 @@ def match(template: Stack, moved: Stack, motion: Motion) -> Match:
     image, seen_y, seen_x = move(moved, motion)
     if seen_y.all() and seen_x.all():
         return _agreement(template, centred(image))
-    shared = (seen_y[:, :, None] & seen_x[:, None, :]).astype(np.float32)
+    shared = (seen_y[:, :, None] & seen_x[:, None, :]).astype(np.float32)[:, :, None]
     size = np.maximum(seen_y.sum(axis=1) * seen_x.sum(axis=1), 1).astype(np.float32)
+    cut = size < np.float32(seen_y.shape[1] * seen_x.shape[1])  # all other pairs get the same bits as above
     out = []
-    for picture in (template, image):
-        mean = np.einsum("pycx,pyx->pc", picture, shared) / size[:, None]
-        part = picture - mean[:, None, :, None]
-        part *= shared[:, :, None, :]
+    for picture, some in ((template, cut), (image, np.ones_like(cut))):
+        part = picture * shared
+        part -= (_channel_sums(part) * some[:, None] / size[:, None])[:, None, :, None]
+        part *= shared
         out.append(part)
     return _agreement(out[0], out[1])
 
@@ -216,13 +225,13 @@ def rough_match(template: Stack, moved: Stack, motion: Motion) -> Match:
 def _agreement(left: Stack, right: Stack) -> Match:
     both, own = _dot(left, right), _dot(right, right)
     correlation = both / np.sqrt(_dot(left, left) * own + np.float32(1e-3))
-    gain = np.clip(both / np.maximum(own, np.float32(1e-3)), *map(np.float32, GAIN))
-    return Match(left, right, correlation, gain)
+    gain = np.clip(both / np.maximum(own, np.float32(1e-3)), *GAIN)
+    return Match(left, right, correlation, gain.astype(np.float32, copy=False))
 
 
 def _dot(left: Stack, right: Stack) -> Stack:
     p, size = len(left), left[:1].size
-    return np.einsum("pk,pk->p", left.reshape(p, size), right.reshape(p, size))
+    return np.vecdot(left.reshape(p, size), right.reshape(p, size))
 
 
 def step(template: Template, found: Match, motion: Motion) -> Motion:
@@ -232,7 +241,7 @@ def step(template: Template, found: Match, motion: Motion) -> Motion:
     force_y = np.einsum("pycx,pycx->py", template.along_y, difference)
     force_x = np.einsum("pycx,pycx->px", template.along_x, difference)
     y, x = _positions(force_y.shape[1]), _positions(force_x.shape[1])
-    force = np.stack([force_y @ y, force_y.sum(axis=1), force_x @ x, force_x.sum(axis=1)], axis=1)
+    force = np.stack([np.vecdot(force_y, y), force_y.sum(axis=1), np.vecdot(force_x, x), force_x.sum(axis=1)], axis=1)
     change = np.einsum("pjk,pk->jp", template.inverse, force)
     scale_change = 1 + np.clip(change[0::2], -STEP_SCALE, STEP_SCALE)
     shift_change = np.clip(change[1::2], -STEP_SHIFT, STEP_SHIFT)

@@ -10,16 +10,20 @@ and contrast matched over what both show, the similarity is the product of
                          alike in every two skies, do not count
     overlap              geometric mean of the shares of either picture that both show, over 0.9, at most 1
 
-each of the first two clipped at 0. Range 0 to 1; identical images give 1.
+each of the first two clipped at 0. Range 0 to 1; identical images give 1, also those without texture, which else get 0.
+
+The motion is found in float32; of the images so registered, the similarity is computed in the dtype of the parts.
 """
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from daskim.errors import SettingsError
 from daskim.kernels.registration import (
     Motion,
     cell_means,
@@ -52,6 +56,9 @@ GREY = 2
 WINDOW = 7
 C2 = (0.03 * 255.0) ** 2
 FULL_OVERLAP = 0.9
+# Variance of a channel, grey levels squared, below which a window hardly counts as texture. Rounding to whole grey
+# levels leaves less than that; float32 leaves 0.01 where a flat part differs much from the mean of its image.
+TEXTURE = 1.0
 # Contrast ratios that are matched.
 CONTRAST = (0.25, 4.0)
 
@@ -65,6 +72,11 @@ class Aligned:
     screen : bool
         Give up pairs whose coarse registration correlates less than `SCREENS`: their similarity is NaN. Without it
         every pair is followed to the end.
+
+    Raises
+    ------
+    SettingsError
+        Images smaller than a window.
     """
 
     lowest = 0.0
@@ -76,11 +88,21 @@ class Aligned:
 
     def __init__(self, shape: tuple[int, ...], *, screen: bool = True) -> None:
         height, width, channels = shape
+        if min(height, width) < WINDOW:
+            raise SettingsError(
+                f"aligned: the window of {WINDOW}x{WINDOW} does not fit into images of {height}x{width}",
+                f"Take a larger similarities.size: {WINDOW} pixels a side at least.",
+            )
         self.shape, self.screen = (height, width, channels), screen
         self.levels = _levels(height, width)
         pixels = height * width * channels
         self.batch = max(1, min(512, 2**23 // (4 * pixels)))
-        self.pair_bytes = 4 * 24 * pixels
+        # both images' parts; registered images; maps, filtered along one axis and both; ten maps of windows; positions
+        parts = 4 * pixels + 8 * len(CROPS) * channels * math.prod(self.levels[0])
+        maps = (2 * channels + 3) * height * width
+        self.pair_bytes = (
+            2 * parts + 8 * (4 * pixels + 3 * maps + 10 * height * width) + 12 * (height**2 + width**2) + 1024
+        )
         coarse = self.levels[0]
         self._crops = [
             (
@@ -90,7 +112,8 @@ class Aligned:
             for crop in CROPS
         ]
         taps = uniform_taps(WINDOW)
-        self._window = [window_matrix(side, taps, "valid").astype(np.float32) for side in (height, width)]
+        windows = [window_matrix(side, taps, "valid") for side in (height, width)]
+        self._window = {np.dtype(kind): [w.astype(kind) for w in windows] for kind in (np.float32, np.float64)}
 
     def parts(self, images: np.ndarray, dtype: DTypeLike) -> Parts:
         """Crops on the coarsest level, unit norm; the levels, coarsest first."""
@@ -102,50 +125,55 @@ class Aligned:
             cell_means(standard, cell_weights(height, at_y), cell_weights(width, at_x))
             for at_y, at_x in self.levels[:-1]
         ]
-        return (np.stack(crops, axis=1), *levels, pixels)
+        return (*(part.astype(dtype, copy=False) for part in (np.stack(crops, axis=1), *levels)), pixels)
 
     def compare(self, left: Parts, right: Parts) -> NDArray[np.float64]:
-        """Similarity, then mirrored (0 or 1), scales, shifts (sides), overlap, level reached."""
-        p = len(left[0])
-        swap, mirrored, motion = self._start(left[0], right[0])
+        """Similarity, then mirrored (0 or 1), scales, shifts (sides), overlap, level reached.
+
+        The motion is that of the right image, mirrored if so, onto the left one.
+        """
+        p, dtype = len(left[0]), left[0].dtype
+        swap, mirrored, motion = self._start(left, right)
         alive = np.arange(p)
         out = np.full((p, 1 + len(self.reports)), np.nan)
         out[:, 1] = mirrored
         for number in range(len(self.levels)):
             out[alive, 7] = number + 1
-            template, moved = _sides(left[1 + number], right[1 + number], alive, swap, mirrored)
+            sides = _sides(left[1 + number], right[1 + number], alive, swap, mirrored)
+            template, moved = (images.astype(np.float32, copy=False) for images in sides)
             if number >= GREY:
                 template, moved = template.mean(axis=2, keepdims=True), moved.mean(axis=2, keepdims=True)
             motion, keep = self._settle(number, template, moved, motion)
             alive = alive[keep]
             if not alive.size:
                 return out
-        template, moved = _sides(left[-1], right[-1], alive, swap, mirrored)
+        template, moved = (images.astype(dtype) for images in _sides(left[-1], right[-1], alive, swap, mirrored))
         out[alive, 0], out[alive, 6] = self._similarity(template, moved, motion)
-        out[alive, 2:4], out[alive, 4:6] = motion.scale.T, motion.shift.T
+        out[alive, 2:4], out[alive, 4:6] = _onto_left(motion, swap[alive], mirrored[alive] == 1)
+        same = alive[_flat(left[-1][alive] == right[-1][alive]).all(axis=1)]
+        out[same, :7] = (1, 0, 1, 1, 0, 0, 1)
         return out
 
-    def _start(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, Motion]:
+    def _start(self, left: Parts, right: Parts) -> tuple[np.ndarray, np.ndarray, Motion]:
         """Whether the right image is the template, whether the other is mirrored, and the first motions.
 
-        The wider picture is moved onto the crop, which it covers. Where neither is a crop, the one with the larger
-        number of the first pixels that differ is the template, so that the order of the pair does not matter.
+        The wider picture is moved onto the crop, which it covers.
         """
-        p, count = len(left), len(CROPS)
-        flat_l, flat_r = left.reshape(p, count, -1), right.reshape(p, count, -1)
-        turned = np.ascontiguousarray(right[..., ::-1]).reshape(p, count, -1)
+        turned = _comes_first(right, left)
+        one, other = left[0].astype(np.float32, copy=False), right[0].astype(np.float32, copy=False)
+        swapped = turned[:, None, None, None, None]
+        one, other = np.where(swapped, other, one), np.where(swapped, one, other)
+        p, count = one.shape[:2]
+        size = one[:1, 0].size
         found = np.empty((p, 2, 2, count), dtype=np.float32)  # mirrored, which is the crop, crop
-        for m, other in enumerate((flat_r, turned)):
-            found[:, m, 0] = np.einsum("pk,pjk->pj", flat_l[:, 0], other)  # left is a crop of right
-            found[:, m, 1] = np.einsum("pjk,pk->pj", flat_l, other[:, 0])
+        one = one.reshape(p, count, size)
+        for m in range(2):
+            form = np.ascontiguousarray(other[..., ::-1] if m else other).reshape(p, count, size)
+            found[:, m, 0] = np.vecdot(one[:, :1], form)  # the template is a crop of the other
+            found[:, m, 1] = np.vecdot(one, form[:, :1])
         best = found.reshape(p, -1).argmax(axis=1)
         mirrored, side, crop = best // (2 * count), best // count % 2, best % count
-        differs = flat_l[:, 0] != flat_r[:, 0]
-        first = differs.argmax(axis=1)
-        rows = np.arange(p)
-        larger = flat_r[rows, 0, first] > flat_l[rows, 0, first]
-        swap = np.where(crop == 0, larger, side == 1)
-        return swap, mirrored, unmoved(np.asarray(CROPS, dtype=np.float32)[crop])
+        return turned ^ (side == 1), mirrored, unmoved(np.asarray(CROPS, dtype=np.float32)[crop])
 
     def _settle(
         self, number: int, template: np.ndarray, moved: np.ndarray, motion: Motion
@@ -174,7 +202,7 @@ class Aligned:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The product of the head of this page, and the overlap."""
         image, seen_y, seen_x = move(moved, motion)
-        cs, structure = _windows(template, image, seen_y, seen_x, self._window[0], self._window[1])
+        cs, structure = _windows(template, image, seen_y, seen_x, *self._window[template.dtype])
         shared = overlap(motion)
         value = np.clip(cs, 0, 1) * np.clip(structure, 0, 1) * np.minimum(1.0, shared / FULL_OVERLAP)
         return value, shared
@@ -191,8 +219,32 @@ def _levels(height: int, width: int) -> list[tuple[int, int]]:
 def _unit(images: np.ndarray) -> np.ndarray:
     """Images (b, y, c, x) less the mean of each channel, over their norm."""
     centred = images - images.mean(axis=(1, 3), keepdims=True)
-    norm = np.sqrt(np.einsum("bycx,bycx->b", centred, centred)) + np.float32(1e-6)
+    norm = np.sqrt(np.vecdot(_flat(centred), _flat(centred))) + np.float32(1e-6)
     return centred / norm[:, None, None, None]
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), math.prod(images.shape[1:]))
+
+
+def _comes_first(one: Parts, other: Parts) -> NDArray[np.bool_]:
+    """Whether the first number in which two images differ is larger in `one`: so that no order of a pair matters."""
+    larger = np.zeros(len(one[0]), dtype=bool)
+    todo = np.arange(len(larger))
+    for a, b in ((one[0][:, 0], other[0][:, 0]), (one[-1], other[-1])):
+        a, b = _flat(a[todo]), _flat(b[todo])
+        first = (a != b).argmax(axis=1)
+        rows = np.arange(len(todo))
+        larger[todo] = a[rows, first] > b[rows, first]
+        todo = todo[a[rows, first] == b[rows, first]]  # such as images without contrast
+    return larger
+
+
+def _onto_left(motion: Motion, swap: np.ndarray, mirrored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scales and shifts (p, 2) of the right image onto the left: the inverse motion where the left one was moved."""
+    sign = np.where(mirrored, np.array([[-1], [1]]), -1)  # a mirror turns the shift along x
+    scale = np.where(swap, 1 / motion.scale, motion.scale)
+    return scale.T, np.where(swap, sign * motion.shift / motion.scale, motion.shift).T
 
 
 def _sides(
@@ -204,7 +256,7 @@ def _sides(
     template[turn], moved[turn] = right[rows[turn]], left[rows[turn]]
     turned = mirrored[rows] == 1
     moved[turned] = moved[turned][..., ::-1]
-    return template.astype(np.float32, copy=False), moved.astype(np.float32, copy=False)
+    return template, moved
 
 
 def _windows(
@@ -217,7 +269,8 @@ def _windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean contrast-structure, and structure weighted by texture, over the windows that lie in the shared part."""
     p, height, channels, width = template.shape
-    maps = np.empty((p, height, 2 * channels + 3, width), dtype=np.float32)
+    dtype = template.dtype
+    maps = np.empty((p, height, 2 * channels + 3, width), dtype=dtype)
     maps[:, :, :channels] = centred(template)
     maps[:, :, channels : 2 * channels] = centred(moved)
     one, other = maps[:, :, :channels], maps[:, :, channels : 2 * channels]
@@ -228,24 +281,24 @@ def _windows(
     one, other = mean[:, :, :channels], mean[:, :, channels : 2 * channels]
     products = [np.einsum("pycx,pycx->pyx", a, b) for a, b in ((one, one), (other, other), (one, other))]
     variance, variance_moved, covariance = (mean[:, :, 2 * channels + at] - products[at] for at in range(3))
-    inside = (
-        np.matmul(seen_y.astype(np.float32), down.T)[:, :, None]
-        * np.matmul(seen_x.astype(np.float32), across.T)[:, None, :]
-    )
-    whole = (inside > 1 - 1e-3).astype(np.float32)
+    inside = np.matmul(seen_y.astype(dtype), down.T)[:, :, None] * np.matmul(seen_x.astype(dtype), across.T)[:, None, :]
+    whole = (inside > 1 - 1e-3).astype(dtype)
     variance, variance_moved = np.maximum(variance, 0) * whole, np.maximum(variance_moved, 0) * whole
     covariance = covariance * whole
     # the contrast of the moved image as a whole is matched; twice that ratio and more stays different
-    gain = np.sqrt(variance.sum(axis=(1, 2)) / np.maximum(variance_moved.sum(axis=(1, 2)), np.float32(1e-3)))
-    gain = np.clip(gain, *map(np.float32, CONTRAST))[:, None, None]
+    gain = np.sqrt(variance.sum(axis=(1, 2)) / np.maximum(variance_moved.sum(axis=(1, 2)), dtype.type(1e-3)))
+    gain = np.clip(gain, *map(dtype.type, CONTRAST))[:, None, None]
     covariance *= gain
     variance_moved *= gain * gain
-    c2 = np.float32(channels * C2)
+    c2 = dtype.type(channels * C2)
     size = np.maximum(whole.sum(axis=(1, 2), dtype=np.float64), 1)
     cs = ((2 * covariance + c2) / (variance + variance_moved + c2) * whole).sum(axis=(1, 2), dtype=np.float64) / size
     both = np.sqrt(variance * variance_moved)
     weight = np.sqrt(both)
-    structure = (covariance / (both + np.float32(1e-3)) * weight).sum(axis=(1, 2), dtype=np.float64)
+    for each in (variance, variance_moved):
+        each *= each
+        weight *= each / (each + dtype.type((channels * TEXTURE) ** 2))
+    structure = (covariance / np.maximum(both, dtype.type(1e-6)) * weight).sum(axis=(1, 2), dtype=np.float64)
     return cs, structure / np.maximum(weight.sum(axis=(1, 2), dtype=np.float64), 1e-3)
 
 

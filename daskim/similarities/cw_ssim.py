@@ -58,7 +58,7 @@ class ComplexWaveletSsim:
     """
 
     lowest = 0.0
-    threshold = 0.85
+    threshold = 0.75
     of: Literal["pixels", "coefficients"] = "pixels"
     reports: tuple[str, ...] = ()
     screens = False

@@ -46,7 +46,7 @@ class HaarPsi:
     """
 
     lowest = 0.0
-    threshold = 0.6
+    threshold = 0.7
     of: Literal["pixels", "coefficients"] = "pixels"
     reports: tuple[str, ...] = ()
     screens = False

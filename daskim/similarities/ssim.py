@@ -46,7 +46,7 @@ class Ssim:
     """
 
     lowest = -1.0
-    threshold = 0.7
+    threshold = 0.75
     of: Literal["pixels", "coefficients"] = "pixels"
     reports: tuple[str, ...] = ()
     screens = False

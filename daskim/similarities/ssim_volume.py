@@ -38,7 +38,7 @@ class SsimVolume:
     """
 
     lowest = -1.0
-    threshold = 0.7
+    threshold = 0.85
     of: Literal["pixels", "coefficients"] = "pixels"
     reports: tuple[str, ...] = ()
     screens = False

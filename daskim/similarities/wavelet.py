@@ -29,7 +29,7 @@ class WaveletDistance:
     """
 
     lowest = 0.0
-    threshold = 0.11
+    threshold = 0.05
     of: Literal["pixels", "coefficients"] = "coefficients"
     reports: tuple[str, ...] = ()
     screens = False

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskim.plugins import find, names
+from daskim.plugins import find, names, similarity_of
 from daskim.similarities import Parts, Similarity, score
 
 SHAPES = {"pixels": [(32, 32, 3), (14, 19, 3), (16, 13, 1)], "coefficients": [(3072,), (77,), (1,)]}
@@ -21,9 +21,9 @@ contract = pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
 
 
 @lru_cache(maxsize=64)
-def made(name: str, shape: tuple[int, ...]) -> Similarity:
-    found: Similarity = find("similarities", name)(shape)
-    return found
+def made(name: str, shape: tuple[int, ...], screen: bool = False) -> Similarity:
+    """As it decides; with `screen`, as it looks for candidates, if it knows how."""
+    return similarity_of(name, shape, screen=screen)
 
 
 def hostile(count: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -122,9 +122,12 @@ class TestContract:
             for empty, part in zip(similarity.parts(images[:0], dtype), together):
                 assert empty.shape == (0, *part.shape[1:])
 
+    @pytest.mark.parametrize("screen", [False, True])
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_same_bits_however_pairs_are_cut(self, name: str, shape: tuple[int, ...], dtype: type) -> None:
-        similarity = made(name, shape)
+    def test_same_bits_however_pairs_are_cut(
+        self, name: str, shape: tuple[int, ...], dtype: type, screen: bool
+    ) -> None:
+        similarity = made(name, shape, screen)
         left = similarity.parts(shown(name, shape, 7, 1), dtype)
         right = similarity.parts(shown(name, shape, 5, 2), dtype)
         i, j = np.divmod(np.arange(35), 5)

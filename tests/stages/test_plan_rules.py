@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,11 @@ def test_rms_is_that_of_the_pixels(images: np.ndarray) -> None:
     np.testing.assert_allclose(rms_to(images[0], images[1:]), expected, rtol=1e-12)
 
 
+def sealed_facts(found: daskim.Reduction) -> dict[str, Any]:
+    """What the stage `plan` told."""
+    return (Run(found.run).read_json("state", "plan", "sealed.json") or {})["facts"]  # type: ignore[no-any-return]
+
+
 def check_tables(found: daskim.Reduction) -> None:
     """What holds of every plan."""
     plan = found.plan
@@ -72,7 +78,12 @@ def check_tables(found: daskim.Reduction) -> None:
     same_label = by_id.loc[dropped["kept_id"], "label"].to_numpy() == dropped["label"].to_numpy()
     assert (same_label | dropped["label"].isna().to_numpy() | by_id.loc[dropped["kept_id"], "label"].isna()).all()
     assert (dropped["rms"] <= found.summary["plan"]["max_rms"]).all()
-    np.testing.assert_allclose(dropped["similarity"], 1 / (1 + dropped["rms"]))
+    facts = sealed_facts(found)
+    if facts["verify"] == "none":
+        np.testing.assert_allclose(dropped["similarity"], 1 / (1 + dropped["rms"]))
+    else:
+        assert (dropped["similarity"] >= facts["min_similarity"]).all()
+        assert (dropped.loc[dropped["rms"] == 0, "similarity"] == 1).all()
     row_of = dict(zip(plan["id"], plan["row"]))
     expected = sorted(
         (min(row, row_of[kept]), max(row, row_of[kept])) for row, kept in zip(dropped["row"], dropped["kept_id"])

@@ -69,7 +69,7 @@ def choose_regime(settings: Settings, points: int, count: int) -> tuple[str, str
 
 
 def _run(context: Context) -> dict[str, Any]:
-    size, settings = context.known, context.settings.clusters
+    size = context.known
     table = context.run.read_table("images", ["row", "status", "digest", "label"]).to_pandas()
     points = points_of(table, size.n)
     readable = int((points.owner >= 0).sum() + (points.flat >= 0).sum())

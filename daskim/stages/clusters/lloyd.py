@@ -62,7 +62,8 @@ def k_means(
             context.engine.resumed[STAGE] = context.engine.resumed.get(STAGE, 0) + 1
         else:
             before = labels
-            labels, centres, used = dask_ml_steps(context.engine.place, data, centres, min(STEPS, settings.max_iter - done))
+            most = min(STEPS, settings.max_iter - done)
+            labels, centres, used = dask_ml_steps(context.engine.place, data, centres, most)
             centres, fresh = fill_empty(kept, rows, labels, centres)
             still = before is not None and not fresh and bool((before == labels).all())
             info = {"steps": used, "stopped": still or (used < STEPS and not fresh), "reseeded": fresh}

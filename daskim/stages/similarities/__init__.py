@@ -22,7 +22,7 @@ from daskim.stages.similarities.compare import (
     PARTS_BYTES,
     Job,
     compare_part,
-    compare_rows,
+    compare_sample,
     compare_tile,
     part_bytes,
 )
@@ -38,6 +38,8 @@ TILE_BYTES = 40_000_000
 SQUARE = 256
 # Images that estimate the recall, at least (where there are as many).
 SAMPLE = 16
+# Pairs of drawn images in one task, about.
+DRAWN_PAIRS = 100_000
 CONFIDENCE = 0.95
 
 
@@ -66,13 +68,14 @@ def _run(context: Context) -> dict[str, Any]:
         context.say(f"similarities: {lost.size} images cannot be read at {settings.similarities.size}: left out")
         rows = rows[~np.isin(rows, lost)]
     similarity = similarity_of(name, view.shape, screen=not everything)
-    tile = max(1, min(size.rows, TILE_BYTES // part_bytes(similarity, view.shape)))
+    dtype = np.float64 if everything else np.float32
+    tile = max(1, min(size.rows, TILE_BYTES // part_bytes(similarity, view.shape, dtype)))
     record = run.read_json("state", NAME, "stage.json") or {}
     token = f"{record.get('fingerprint', '')} {run.array('images').attrs['made']} {view.made}"
-    job = Job(view, name, not everything, threshold_of(settings), tile, token)
+    job = Job(view, name, everything, threshold_of(settings), tile, token)
     run.save(rows, "partial", NAME, "rows.npy")
     if everything:
-        squares = block_bounds(len(rows), min(SQUARE, max(tile, 1)))
+        squares = block_bounds(len(rows), min(SQUARE, max(tile, 8)))
         ranges = [(i, j) for i in range(len(squares)) for j in range(i, len(squares))]
         keys = [f"{i:05d}-{j:05d}" for i, j in ranges]
         infos = context.engine.each(
@@ -131,7 +134,8 @@ def _counts(infos: list[dict[str, Any]], n: int) -> dict[str, Any]:
     pairs = sum(info["pairs"] for info in infos)
     possible = max(1, n * (n - 1) // 2)
     reached = {
-        level: sum(count for at, count in levels.items() if at >= level) for level in range(1, max(levels, default=0) + 1)
+        level: sum(count for at, count in levels.items() if at >= level)
+        for level in range(1, max(levels, default=0) + 1)
     }
     return {
         "compared": pairs,
@@ -150,20 +154,19 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
         return None
     count = min(len(rows), max(SAMPLE, settings.sample // len(rows)))
     chosen = rows[np.sort(np.random.default_rng(settings.seed).permutation(len(rows))[:count])]
-    keys = [f"{row:010d}" for row in chosen.tolist()]
-    infos = context.engine.each(NAME, "recall", keys, [(job, row) for row in chosen.tolist()], compare_rows)
+    context.run.save(chosen, "partial", NAME, "drawn.npy")
+    bounds = block_bounds(len(rows), max(1, min(job.tile, DRAWN_PAIRS // count)))
+    keys = [f"{index:06d}" for index in range(len(bounds))]
+    infos = context.engine.each(NAME, "recall", keys, [(job, lo, hi) for lo, hi in bounds], compare_sample)
     pairs = context.run.read_table("pairs", ["a", "b", "similarity"])
     near = np.asarray(pairs["similarity"]) >= job.threshold
     n = context.known.n
     known = np.sort(np.asarray(pairs["a"])[near] * n + np.asarray(pairs["b"])[near])
-    truth = np.array(
-        sorted({min(info["row"], hit) * n + max(info["row"], hit) for info in infos for hit in info["hits"]}),
-        dtype=np.int64,
-    )
+    truth = np.array(sorted(a * n + b for info in infos for a, b in info["hits"]), dtype=np.int64)
     at = np.minimum(np.searchsorted(known, truth), max(0, len(known) - 1))
     found = int((known[at] == truth).sum()) if len(known) else 0
     low, high = recall_interval(found, len(truth))
-    compared = count * (len(rows) - 1)
+    compared = sum(info["pairs"] for info in infos)
     facts["compared_share"] += compared / max(1, n * (n - 1) // 2)
     return {
         "images": count,

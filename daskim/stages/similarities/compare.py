@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import DTypeLike
 
 from daskim.plugins import similarity_of
-from daskim.similarities import Parts, Similarity, score
+from daskim.similarities import NEAR, Parts, Similarity, score
 from daskim.stages.similarities.pictures import NAME, Shown
 from daskim.store import Run
 
-__all__ = ["PARTS_BYTES", "Job", "compare_part", "compare_rows", "compare_tile", "part_bytes"]
+__all__ = ["PARTS_BYTES", "Job", "compare_part", "compare_sample", "compare_tile", "part_bytes"]
 
 # Per-image parts that a process keeps, bytes.
 PARTS_BYTES = 256_000_000
-# Distance from the threshold within which float64 decides. Float32 screens are right to about 1e-5.
-NEAR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Job:
     ----------
     name : str
         The similarity.
-    screen : bool
-        It may give up hopeless pairs.
+    exact : bool
+        Every pair is followed to the end in float64; else float32 screens, and hopeless pairs may be given up.
     threshold : float
         Pairs near it are decided in float64.
     tile : int
@@ -44,13 +43,17 @@ class Job:
 
     shown: Shown
     name: str
-    screen: bool
+    exact: bool
     threshold: float
     tile: int
     token: str
 
     def similarity(self) -> Similarity:
-        return similarity_of(self.name, self.shown.shape, screen=self.screen)
+        return similarity_of(self.name, self.shown.shape, screen=not self.exact)
+
+    @property
+    def dtype(self) -> type:
+        return np.float64 if self.exact else np.float32
 
 
 class _PartsCache:
@@ -84,10 +87,10 @@ def _size(parts: Parts) -> int:
     return sum(part.nbytes for part in parts)
 
 
-def part_bytes(similarity: Similarity, shape: tuple[int, ...]) -> int:
+def part_bytes(similarity: Similarity, shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> int:
     """Bytes of the parts of one image."""
     blank = np.zeros((1, *shape), dtype=np.uint8 if similarity.of == "pixels" else np.float64)
-    return max(1, _size(similarity.parts(blank, np.float32)))
+    return max(1, _size(similarity.parts(blank, dtype)))
 
 
 def _tile_parts(job: Job, similarity: Similarity, rows: np.ndarray) -> tuple[np.ndarray, Parts]:
@@ -100,10 +103,10 @@ def _tile_parts(job: Job, similarity: Similarity, rows: np.ndarray) -> tuple[np.
         return whole[: len(kept[0])], kept
     if job.shown.made is None and 2 * len(rows) >= job.tile:
         whole = whole[whole < job.shown.count]
-        parts = similarity.parts(job.shown.take(whole), np.float32)
+        parts = similarity.parts(job.shown.take(whole), job.dtype)
         _CACHE.put(key, parts)
         return whole, parts
-    return rows, similarity.parts(job.shown.take(rows), np.float32)
+    return rows, similarity.parts(job.shown.take(rows), job.dtype)
 
 
 def compared(job: Job, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -130,7 +133,7 @@ def compared(job: Job, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarra
         i, j = np.searchsorted(rows_a, a[mine]), np.searchsorted(rows_b, b[mine])
         found = score(similarity, parts_a, parts_b, i, j)
         near = np.flatnonzero(np.abs(found[:, 0] - job.threshold) <= NEAR)
-        if near.size:
+        if near.size and not job.exact:
             found[near] = _decided(job, similarity, a[mine[near]], b[mine[near]])
         yield mine, found
 
@@ -163,17 +166,20 @@ def compare_tile(run: Run, key: str, job: Job, left: tuple[int, int], right: tup
     return _write(run, key, job, a, b, np.full(len(a), "all", dtype=object))
 
 
-def compare_rows(run: Run, key: str, job: Job, row: int) -> dict[str, Any]:
-    """The images that are near-duplicates of one image, among all that are searched (to estimate the recall)."""
-    rows = run.load("partial", NAME, "rows.npy")
-    others = rows[rows != row]
-    a, b = np.minimum(others, row), np.maximum(others, row)
-    hits: list[int] = []
-    levels: Counter[int] = Counter()
+def compare_sample(run: Run, key: str, job: Job, lo: int, hi: int) -> dict[str, Any]:
+    """Near-duplicates of the drawn images among some of the searched rows (to estimate the recall).
+
+    Each pair once: a drawn image meets another drawn one as the smaller of the two.
+    """
+    rows, drawn = run.load("partial", NAME, "rows.npy")[lo:hi], run.load("partial", NAME, "drawn.npy")
+    one, other = np.repeat(drawn, len(rows)), np.tile(rows, len(drawn))
+    fresh = (one < other) | ((one > other) & ~np.isin(other, drawn))
+    a, b = np.minimum(one, other)[fresh], np.maximum(one, other)[fresh]
+    hits: list[list[int]] = []
     for mine, found in compared(job, a, b):
-        hits += others[mine[found[:, 0] >= job.threshold]].tolist()
-        levels.update(_levels(job.similarity(), found))
-    return {"row": row, "hits": sorted(hits), "levels": {str(level): count for level, count in levels.items()}}
+        near = mine[found[:, 0] >= job.threshold]
+        hits += np.stack([a[near], b[near]], axis=1).tolist()
+    return {"pairs": len(a), "hits": sorted(hits)}
 
 
 def _levels(similarity: Similarity, found: np.ndarray) -> dict[int, int]:

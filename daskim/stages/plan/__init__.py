@@ -1,0 +1,111 @@
+"""What becomes of each image, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from daskim.kept import CACHE_BYTES
+from daskim.plugins import find, similarity_of
+from daskim.settings import Settings
+from daskim.similarities import decided_bytes
+from daskim.stages import Context, Need, Size, Stage
+from daskim.stages.plan.decisions import (
+    STAGE_NAME,
+    Asked,
+    asked_of,
+    begin,
+    check_splits,
+    guard,
+    min_per_class,
+    plan_hash,
+    settle,
+    table_of,
+    write,
+)
+from daskim.stages.plan.leaders import MAX_RMS, confirm_by, follow_in_clusters, task_rows
+from daskim.stages.plan.links import LINKS, follow_by_pairs
+
+__all__ = ["MAX_RMS", "SIMILARITY_STAGE", "STAGE", "plan_hash"]
+
+# A shape that every similarity can see.
+ANY_SHAPE = (64, 64, 3)
+
+Follow = Callable[[Context, pd.DataFrame, Asked], dict[str, Any]]
+
+
+def _run(context: Context, follow: Follow, *, pairs: bool) -> dict[str, Any]:
+    """Decide what both methods decide alike, and let `follow` say who stands for whom."""
+    settings, run = context.settings.plan, context.run
+    table = table_of(context)
+    check_splits(settings, table)
+    begin(table, settings.flat)
+    facts = follow(context, table, asked_of(table, settings))
+    settle(table)
+    min_per_class(table, settings.min_per_class)
+    guard(run, table, settings.max_drop)
+    return {**write(run, table, pairs=pairs), **facts}
+
+
+def _need(size: Size, settings: Settings, workers: int) -> Need:
+    row, rows = size.columns * size.itemsize, task_rows(size.n, size.pixels)
+    shape = (size.height, size.width, size.channels)
+    similarity, _ = confirm_by(settings, shape, size.columns)  # a misfit ends the run here, before it has begun
+    asked = 0
+    if similarity is not None:
+        asked = decided_bytes(similarity) + (0 if similarity.of == "pixels" else 8 * rows * size.columns)
+    return Need(
+        blocks=max(1, -(-size.n // rows) // 8),
+        read=size.n * size.pixels // 8,
+        write=300 * size.n,
+        process=CACHE_BYTES,
+        task=rows * (size.pixels + 2 * row) + 2**20 * 24 + asked,
+        driver=2_500 * size.n,
+    )
+
+
+def _need_of_pairs(size: Size, settings: Settings, workers: int) -> Need:
+    rows = task_rows(size.n, size.pixels)
+    looks = settings.clusters.verify == "none" or settings.plan.max_rms is not None
+    links = min(LINKS * size.n, size.n * (size.n - 1) // 2)
+    return Need(
+        blocks=max(1, -(-size.n // rows) // 8) if looks else 1,
+        read=size.n * size.pixels // 8 if looks else 0,
+        write=300 * size.n,
+        process=CACHE_BYTES if looks else 0,
+        task=2 * rows * size.pixels + 2**20 * 24 if looks else 0,
+        driver=2_500 * size.n + 96 * links,
+    )
+
+
+def _versions(settings: Settings) -> dict[str, str]:
+    name = settings.clusters.verify
+    if name == "none":
+        return {}
+    of_pixels = find("similarities", name).of == "pixels"
+    return dict(similarity_of(name, ANY_SHAPE if of_pixels else ANY_SHAPE[:1]).versions)
+
+
+STAGE = Stage(
+    name=STAGE_NAME,
+    version=2,
+    reads=("images", "exact", "clusters"),
+    settings=("plan", "clusters.verify", "similarities.min_similarity"),
+    leaves=("tables/plan", "tables/pairs", "tables/influential", "keep.txt", "drop.txt"),
+    run=partial(_run, follow=follow_in_clusters, pairs=True),
+    need=_need,
+    versions=_versions,
+)
+
+SIMILARITY_STAGE = Stage(
+    name=STAGE_NAME,
+    version=1,
+    reads=("images", "exact", "similarities", "spectral"),
+    settings=("plan", "clusters.verify"),
+    leaves=("tables/plan", "tables/influential", "keep.txt", "drop.txt"),
+    run=partial(_run, follow=follow_by_pairs, pairs=False),
+    need=_need_of_pairs,
+)

@@ -1,0 +1,158 @@
+"""The k best rows of each query are those of brute force, however and how often they are offered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daskim.kernels import nearest as module
+from daskim.kernels.nearest import Nearest, best_products
+
+Found = list[tuple[int, int, float]]
+
+
+def brute(scores: np.ndarray, rows: np.ndarray, count: int, least: float, own: np.ndarray) -> Found:
+    """By query, then by falling score, equal scores by row."""
+    out: Found = []
+    for query, line in enumerate(scores):
+        best: dict[int, float] = {}
+        for row, value in zip(rows.tolist(), line.tolist()):
+            if row != own[query] and value >= np.float32(least):
+                best[row] = max(value, best.get(row, -np.inf))
+        order = sorted(best.items(), key=lambda item: (-item[1], item[0]))
+        out += [(query, row, value) for row, value in order[:count]]
+    return out
+
+
+def listed(nearest: Nearest) -> Found:
+    query, row, score = nearest.result()
+    assert query.dtype == row.dtype == np.int64
+    assert score.dtype == np.float32
+    return list(zip(query.tolist(), row.tolist(), score.tolist()))
+
+
+@st.composite
+def offers(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, float]:
+    """Scores of few distinct values (many ties), rows with repeats, whom each query is, a count, a bound."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    queries, rows = draw(st.integers(1, 9)), draw(st.integers(1, 40))
+    values = draw(st.sampled_from([2, 5, 1000]))
+    scores = (rng.integers(-values, values, (queries, rows), endpoint=True) / values).astype(np.float32)
+    names = rng.choice(draw(st.sampled_from([8, 100])), rows)
+    own = np.where(rng.random(queries) < 0.7, rng.choice(names, queries), -1)
+    return scores, names, own, draw(st.integers(1, 12)), draw(st.sampled_from([-1.0, 0.0, 0.6]))
+
+
+@settings(deadline=None, max_examples=200)
+@given(made=offers(), data=st.data())
+def test_against_brute_force_in_any_order(
+    made: tuple[np.ndarray, np.ndarray, np.ndarray, int, float], data: st.DataObject
+) -> None:
+    scores, rows, own, count, least = made
+    expected = brute(scores, rows, count, least, own)
+    nearest = Nearest(len(scores), count, least, own)
+    nearest.offer(np.arange(len(scores)), rows, scores)
+    assert listed(nearest) == expected
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    pieced = Nearest(len(scores), count, least, own)
+    # each (query, row) once or twice, in small pieces that overlap in queries
+    at = [(q, r) for q in range(len(scores)) for r in range(len(rows)) for _ in range(rng.integers(1, 3))]
+    for start in range(0, len(at), 7):
+        for q, r in (at[k] for k in rng.permutation(np.arange(start, min(start + 7, len(at))))):
+            pieced.offer(np.array([q]), rows[[r]], scores[q : q + 1, r : r + 1])
+    assert listed(pieced) == expected
+    shuffled = Nearest(len(scores), count, least, own)
+    for part in np.array_split(rng.permutation(len(rows)), data.draw(st.integers(1, 5))):
+        order = rng.permutation(len(scores))
+        shuffled.offer(order, rows[part], scores[np.ix_(order, part)])
+    assert listed(shuffled) == expected
+    assert listed(shuffled) == expected  # asking twice changes nothing
+
+
+def test_a_query_may_be_named_twice_in_one_offer() -> None:
+    """As two forms of an image, which both probe a cell."""
+    nearest = Nearest(2, 2, 0.0, np.array([10, 11]))
+    scores = np.array([[0.5, 0.9, 0.1], [0.8, 0.2, 0.1], [0.7, 0.7, 0.7]], dtype=np.float32)
+    nearest.offer(np.array([0, 0, 1]), np.array([3, 4, 11]), scores)
+    values = np.array([0.9, 0.8, 0.7, 0.7], dtype=np.float32).tolist()
+    assert listed(nearest) == [(0, 4, values[0]), (0, 3, values[1]), (1, 3, values[2]), (1, 4, values[3])]
+
+
+def test_ties_go_to_the_lower_row_also_at_the_bound() -> None:
+    """After the bound has risen, equal scores of lower rows still come in."""
+    nearest = Nearest(1, 2, 0.0, np.array([-1]))
+    for row in range(50, -1, -1):
+        nearest.offer(np.zeros(1, dtype=np.int64), np.array([row]), np.full((1, 1), 0.5, dtype=np.float32))
+    assert listed(nearest) == [(0, 0, 0.5), (0, 1, 0.5)]
+
+
+def test_fewer_than_count_and_none() -> None:
+    nearest = Nearest(3, 5, 0.5, np.array([0, 1, 2]))
+    assert listed(nearest) == []
+    nearest.offer(np.arange(3), np.arange(3), np.eye(3, dtype=np.float32) + np.float32(0.25))  # only themselves
+    assert listed(nearest) == []
+    nearest.offer(np.array([1]), np.array([7, 8]), np.array([[0.75, 0.25]], dtype=np.float32))
+    assert listed(nearest) == [(1, 7, 0.75)]
+
+
+def test_what_waits_is_bounded() -> None:
+    """However many rows are offered, a few times `count` of them are held."""
+    rng = np.random.default_rng(0)
+    nearest = Nearest(4, 3, -1.0, np.full(4, -1))
+    scores = rng.random((4, 20_000)).astype(np.float32)
+    most = 0
+    for start in range(0, 20_000, 10):
+        nearest.offer(np.arange(4), np.arange(start, start + 10), scores[:, start : start + 10])
+        most = max(most, sum(len(query) for query, _, _ in nearest._found))
+    assert most <= module.SLACK * 3 * 4 + 40
+    assert listed(nearest) == brute(scores, np.arange(20_000), 3, -1.0, np.full(4, -1))
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUERIES", 8)
+    monkeypatch.setattr(module, "ROWS", 16)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("queries", [1, 8, 21])
+@pytest.mark.parametrize("rows", [1, 16, 50])
+@pytest.mark.parametrize("forms", [1, 3])
+def test_best_products_against_brute_force(queries: int, rows: int, forms: int) -> None:
+    """Small whole numbers: products are exact, and many are equal."""
+    rng = np.random.default_rng(queries * rows)
+    looked_up = rng.integers(-2, 3, (queries, forms, 6)).astype(np.float32)
+    block = rng.integers(-2, 3, (rows, 6)).astype(np.float32)
+    names = rng.permutation(1000)[:rows]
+    own = np.where(np.arange(queries) % 2 == 0, rng.choice(names, queries), -1)
+    scores = np.einsum("qfk,rk->qfr", looked_up, block).max(axis=1)
+    nearest = Nearest(queries, 4, 1.0, own)
+    best_products(nearest, looked_up, names, block)
+    assert listed(nearest) == brute(scores, names, 4, 1.0, own)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_rows_below_zero_are_not_the_filling() -> None:
+    """The zeros that fill a tile up are no rows, also where all true products are negative."""
+    nearest = Nearest(3, 2, -5.0, np.full(3, -1))
+    best_products(nearest, np.ones((3, 1, 2), dtype=np.float32), np.array([9]), np.full((1, 2), -1, dtype=np.float32))
+    assert listed(nearest) == [(query, 9, -2.0) for query in range(3)]
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_same_bits_however_rows_come() -> None:
+    rng = np.random.default_rng(3)
+    looked_up = rng.standard_normal((21, 2, 37)).astype(np.float32)
+    block = rng.standard_normal((50, 37)).astype(np.float32)
+    whole = Nearest(21, 50, -100.0, np.full(21, -1))
+    best_products(whole, looked_up, np.arange(50), block)
+    for cuts in ([7, 8, 30], [25], list(range(1, 50))):
+        parts = Nearest(21, 50, -100.0, np.full(21, -1))
+        for rows in np.split(np.arange(50), cuts):
+            best_products(parts, looked_up, rows, block[rows])
+        assert listed(parts) == listed(whole)
+    alone = Nearest(1, 50, -100.0, np.full(1, -1))
+    best_products(alone, looked_up[4:5], np.arange(50), block)
+    assert [(4, row, value) for _, row, value in listed(alone)] == [one for one in listed(whole) if one[0] == 4]
