@@ -178,7 +178,7 @@ class Candidates(Section):
     recall: float = Field(0.9, gt=0.0, lt=1.0, description="lsh: with this probability")
     bucket: int = Field(64, ge=2, description="lsh: images of one bucket above which it becomes a star")
     sample: int = Field(
-        2_000_000, ge=0, description="pairs of a random sample of images with all others that estimate the recall"
+        500_000, ge=0, description="pairs of a random sample of images with all others that estimate the recall"
     )
     seed: int = Field(0, ge=0, description="seed of permutations, cells and sample")
 

@@ -30,21 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "compute": GROUND,
     "engine": GROUND | {"compute", "store"},
     "lloyd": GROUND | {"compute"},
-    "stages": GROUND
-    | {
-        "kernels",
-        "similarities",
-        "transforms",
-        "lake",
-        "settings",
-        "plugins",
-        "store",
-        "kept",
-        "lloyd",
-        "compute",
-        "engine",
-    },
+    "stages": GROUND | {"kernels", "similarities", "transforms", "lake", "settings", "plugins", "store", "kept"},
 }
+ALLOWED["stages"] |= {"lloyd", "compute", "engine"}
 ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", ""}
 ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline"}
 ALLOWED[""] = {"api"}  # daskim/__init__.py, on first use

@@ -107,9 +107,7 @@ def reduce(
     gamma: Annotated[float | None, Parameter(help="[0.4] Eigen-gaps above this count.")] = None,
     gap_rule: Annotated[
         Literal["auto", "complement", "literal", "components"] | None,
-        Parameter(
-            help="[auto] n_clusters = auto: the images less the gaps above gamma, the gaps, or graph components."
-        ),
+        Parameter(help="[auto] n_clusters = auto: images less the gaps above gamma, the gaps, or graph components."),
     ] = None,
     cluster_by: Annotated[
         Literal["spectral", "threshold", "medoids"] | None,
@@ -281,7 +279,7 @@ def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None
     near = []
     if pairs is not None:
         name = f"{pairs['name']} at or above {pairs['min_similarity']:g}{_recall(pairs.get('recall'))}"
-        near = [("alike pairs", pairs["near"] + pairs["copies"], name)]
+        near = [("alike pairs", pairs["near"], name)]
     rows = [
         ("images", summary["n_images"], _joined({"ignored files": sum(summary["ignored_files"].values())})),
         ("exact duplicates", summary["n_exact"], "same bytes or same full-resolution pixels as an earlier image"),

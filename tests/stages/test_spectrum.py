@@ -90,7 +90,7 @@ def test_spectrum_of_planted_cliques(engine: Engine) -> None:
     assert facts["gaps"] == {"count": 2, "lower": 2, "upper": 2}  # 1.2 and 0.8; not 0.4
     assert (facts["n_clusters"], facts["rule"]) == (7, "complement")
     assert "2 of the 8 gaps" in facts["why"]
-    assert any("5 components, the largest of 3" in note for note in context.notes)
+    assert any("components: 5, the largest of 3 images" in note for note in context.notes)
     curve = table["gaps_curve"].set_index("gamma")
     assert curve.loc[0.41].tolist() == [7, 2]
     assert (curve["complement"].diff().dropna() >= 0).all()

@@ -27,7 +27,7 @@ from daskim.stages.plan.decisions import (
     write,
 )
 from daskim.stages.plan.leaders import MAX_RMS, confirm_by, follow_in_clusters, task_rows
-from daskim.stages.plan.links import LINKS, follow_by_pairs
+from daskim.stages.plan.links import LINKS, follow_by_pairs, only_contested
 
 __all__ = ["MAX_RMS", "SIMILARITY_STAGE", "STAGE", "plan_hash"]
 
@@ -43,6 +43,8 @@ def _run(context: Context, follow: Follow, *, pairs: bool) -> dict[str, Any]:
     table = table_of(context)
     check_splits(settings, table)
     begin(table, settings.flat)
+    if not pairs:
+        only_contested(context, table)
     facts = follow(context, table, asked_of(table, settings))
     settle(table)
     min_per_class(table, settings.min_per_class)

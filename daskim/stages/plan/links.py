@@ -15,7 +15,7 @@ from daskim.stages.plan.decisions import STAGE_NAME, Asked
 from daskim.stages.plan.leaders import follow_in_pixels, task_rows
 from daskim.store import Run
 
-__all__ = ["LINKS", "follow_by_pairs"]
+__all__ = ["LINKS", "follow_by_pairs", "only_contested"]
 
 # Links that are held for each image of the set, as the memory is reckoned: near-duplicates within its cluster.
 LINKS = 64
@@ -52,6 +52,35 @@ def follow_by_pairs(context: Context, table: pd.DataFrame, asked: Asked) -> dict
         "min_similarity": None if pure else float(sealed["min_similarity"]),
         "n_refuted": 0 if pure else int((leads & ~first & ~asked.fixed).sum()),
     }
+
+
+def only_contested(context: Context, table: pd.DataFrame) -> None:
+    """Of the clusters of several labels, let those images be influential that are alike to one of another label.
+
+    Clusters that are components of a graph can be chains, whose ends have nothing in common: the paper's rule would keep
+    all of a chain for one pair of labels in it. Its pure form, `clusters.verify = none`, leaves them whole.
+    """
+    if context.settings.clusters.verify == "none":
+        return
+    sealed = (context.run.read_json("state", "similarities", "sealed.json") or {})["facts"]
+    least = float(sealed["min_similarity"])
+    mixed = (table["rule"] == "influential").to_numpy()
+    cluster, label = table["cluster"].to_numpy(), pd.factorize(table["label"])[0]  # -1 where there is no label
+    pairs = _listed(
+        context.run,
+        lambda a, b, s: (
+            (s >= least)
+            & mixed[a]
+            & mixed[b]
+            & (cluster[a] == cluster[b])
+            & (label[a] >= 0)
+            & (label[b] >= 0)
+            & (label[a] != label[b])
+        ),
+    )
+    contested = np.zeros(len(table), dtype=bool)
+    contested[pairs.a] = contested[pairs.b] = True
+    table.loc[mixed & ~contested, ["rule", "labels"]] = ["single", ""]
 
 
 def _follow_links(context: Context, table: pd.DataFrame, asked: Asked, least: float) -> None:

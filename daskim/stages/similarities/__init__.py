@@ -37,7 +37,7 @@ TILE_BYTES = 40_000_000
 # Rows of a square of pairs, where all are compared.
 SQUARE = 256
 # Images that estimate the recall, at least (where there are as many).
-SAMPLE = 16
+SAMPLE = 32
 # Pairs of drawn images in one task, about.
 DRAWN_PAIRS = 100_000
 CONFIDENCE = 0.95
@@ -87,7 +87,7 @@ def _run(context: Context) -> dict[str, Any]:
     if not keys:
         _empty(context, similarity.reports)
     facts = _counts(infos, size.n)
-    copies = all_copies(run, first, keys, settings.candidates.max_pairs, size.n)
+    copies, alike = all_copies(run, first, keys, settings.candidates.max_pairs, job.threshold)
     facts.update(
         name=name,
         min_similarity=job.threshold,
@@ -95,6 +95,7 @@ def _run(context: Context) -> dict[str, Any]:
         unreadable=int(lost.size),
         copies=copies,
         listed=facts["listed"] + copies,
+        near=facts["near"] + alike,
     )
     if not everything:
         facts["recall"] = _recall(context, job, rows, facts)

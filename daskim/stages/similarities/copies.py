@@ -12,8 +12,8 @@ from daskim.store import Run
 __all__ = ["all_copies"]
 
 
-def all_copies(run: Run, first: np.ndarray, keys: list[str], most: int, n: int) -> int:
-    """Write the pairs in which some image is a copy of the one that was compared; their number.
+def all_copies(run: Run, first: np.ndarray, keys: list[str], most: int, threshold: float) -> tuple[int, int]:
+    """Write the pairs in which some image is a copy of the one that was compared.
 
     Parameters
     ----------
@@ -23,6 +23,12 @@ def all_copies(run: Run, first: np.ndarray, keys: list[str], most: int, n: int) 
         Parts of the table `pairs`.
     most : int
         Pairs in all, at most.
+    threshold : float
+
+    Returns
+    -------
+    added, near : int
+        Pairs written, and those of them at or above the threshold.
 
     Raises
     ------
@@ -32,23 +38,23 @@ def all_copies(run: Run, first: np.ndarray, keys: list[str], most: int, n: int) 
     rows = np.flatnonzero(first >= 0)
     order = rows[np.argsort(first[rows], kind="stable")]
     owner = first[order]
-    start = np.searchsorted(owner, np.arange(n + 1))
+    start = np.searchsorted(owner, np.arange(len(first) + 1))
     size = np.diff(start)
-    total = int((size * (size - 1) // 2).sum())
+    total = near = int((size * (size - 1) // 2).sum())
     _refuse(total, most)
     for key in keys:
-        total += _of_part(run, key, order, start, size, most - total)
-    same = np.flatnonzero(size > 1)
+        added, alike = _of_part(run, key, order, start, size, most - total, threshold)
+        total, near = total + added, near + alike
     parts = []
-    for group in np.split(order, start[1:-1]) if len(same) else []:
-        if len(group) > 1:
-            i, j = np.triu_indices(len(group), 1)
-            parts.append(np.stack([group[i], group[j]]))
+    for at in np.flatnonzero(size > 1).tolist():
+        group = order[start[at] : start[at + 1]]
+        i, j = np.triu_indices(len(group), 1)
+        parts.append(np.stack([group[i], group[j]]))
     if parts:
         a, b = np.concatenate(parts, axis=1)
         table = pd.DataFrame({"a": np.minimum(a, b), "b": np.maximum(a, b), "similarity": 1.0, "source": "exact"})
         _write(run, "copies", table, run.read_part("pairs", run.parts("pairs")[0]).schema)
-    return total
+    return total, near
 
 
 def _refuse(total: int, most: int) -> None:
@@ -59,13 +65,15 @@ def _refuse(total: int, most: int) -> None:
         )
 
 
-def _of_part(run: Run, key: str, order: np.ndarray, start: np.ndarray, size: np.ndarray, room: int) -> int:
+def _of_part(
+    run: Run, key: str, order: np.ndarray, start: np.ndarray, size: np.ndarray, room: int, threshold: float
+) -> tuple[int, int]:
     """The pairs of copies for the pairs of one part."""
     a, b = (np.asarray(column) for column in run.read_part("pairs", key, ["a", "b"]).columns)
     count = size[a] * size[b]
     some = np.flatnonzero(count > 1)
     if not some.size:
-        return 0
+        return 0, 0
     count = count[some]
     added = int(count.sum()) - len(some)
     _refuse(added, room)
@@ -77,7 +85,7 @@ def _of_part(run: Run, key: str, order: np.ndarray, start: np.ndarray, size: np.
     frame = table.take(pa.array(at[fresh])).to_pandas()
     frame["a"], frame["b"] = np.minimum(one, other)[fresh], np.maximum(one, other)[fresh]
     _write(run, f"copies-{key}", frame, table.schema)
-    return added
+    return added, int((frame["similarity"] >= threshold).sum())
 
 
 def _write(run: Run, key: str, frame: pd.DataFrame, schema: pa.Schema) -> None:

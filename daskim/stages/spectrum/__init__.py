@@ -67,7 +67,7 @@ def _run(context: Context) -> dict[str, Any]:
         f"spectrum: {graph.edges:,} pairs link {graph.n:,} images; components: {len(graph.sizes):,}, the largest of "
         f"{int(graph.sizes.max()):,} images"
     )
-    context.say(f"spectrum: n_clusters = {count:,} ({why})")
+    context.say(f"spectrum: n_clusters = {count:,} ({why.partition('. ')[0]})")
     if fixed is None and count > graph.near_components:
         context.say(
             f"spectrum: the pairs at min_similarity = {near:g} make only {graph.near_components:,} components: some of "
