@@ -8,17 +8,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-STAGES = ("index", "images", "exact", "wavelets", "columns", "clusters", "plan")
-SETTINGS = ("--n-clusters", "0.9", "--set", "blocks.rows=120", "--workers", "2", "--quiet")
+METHODS = {
+    "wavelet": ("--n-clusters", "0.9"),
+    "similarity": ("--method", "similarity", "--similarity", "ssim"),
+    "spectral": ("--method", "similarity", "--candidates", "all", "--limit", "700"),
+}
+STAGES = (
+    *(("wavelet", stage) for stage in ("index", "images", "exact", "wavelets", "columns", "clusters", "plan")),
+    *(("similarity", stage) for stage in ("candidates", "similarities", "spectrum", "spectral", "anomalies", "plan")),
+    *(("spectral", stage) for stage in ("similarities", "spectrum", "spectral")),
+)
+SETTINGS = ("--set", "blocks.rows=120", "--workers", "2", "--quiet")
 
 
-def start(source: Path, run: Path, *more: str) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "daskim.jobs.reduce", str(source), "--run", str(run), *SETTINGS, *more]
+def start(source: Path, run: Path, method: str = "wavelet") -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "daskim.jobs.reduce", str(source), "--run", str(run), *METHODS[method], *SETTINGS]
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
 
 
@@ -38,7 +48,7 @@ def markers(run: Path) -> dict[Path, int]:
 def wait_for(run: Path, stage: str, process: subprocess.Popen[bytes]) -> None:
     """Until the stage has finished a block, or for a stage of one block has begun."""
     folder = run / "state" / stage
-    single = stage in ("index", "exact", "plan")
+    single = stage in ("index", "exact", "spectrum", "spectral", "anomalies", "plan")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if (folder / "stage.json").exists() and (single or any((folder / "blocks").glob("*.json"))):
@@ -58,38 +68,47 @@ def source(planted: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert finish(start(source, run)) == 0
-    return str(summary(run)["plan_hash"])
+def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    hashes: dict[str, str] = {}
+
+    def hash_of(method: str) -> str:
+        if method not in hashes:
+            run = tmp_path_factory.mktemp("undisturbed") / "run"
+            assert finish(start(source, run, method)) == 0
+            hashes[method] = str(summary(run)["plan_hash"])
+        return hashes[method]
+
+    return hash_of
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_killed_in_a_stage_it_goes_on(source: Path, undisturbed: str, stage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "stage"), STAGES, ids=map("-".join, STAGES))
+def test_killed_in_a_stage_it_goes_on(
+    source: Path, undisturbed: Callable[[str], str], method: str, stage: str, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
-    process = start(source, run)
+    process = start(source, run, method)
     wait_for(run, stage, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (run / "summary.json").exists(), "the run had ended before it was killed"
     before = markers(run)
-    assert finish(start(source, run)) == 0
+    assert finish(start(source, run, method)) == 0
     after = markers(run)
     assert {path: after.get(path) for path in before} == before, "a finished block or stage was done again"
     result = summary(run)
-    assert result["plan_hash"] == undisturbed
+    assert result["plan_hash"] == undisturbed(method)
     blocks = result["blocks"]
     for path in before:
         name = path.relative_to(run / "state").parts[0]
         if path.name == "sealed.json":
             assert blocks[name]["computed"] == 0
-        elif name == stage:
+        elif name == stage and path.parent.name == "blocks":
             assert blocks[name]["resumed"] > 0
 
 
 @pytest.mark.slow
-def test_interrupted_it_says_so_and_goes_on(source: Path, undisturbed: str, tmp_path: Path) -> None:
+def test_interrupted_it_says_so_and_goes_on(source: Path, undisturbed: Callable[[str], str], tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(source, run)
     wait_for(run, "images", process)
@@ -99,4 +118,4 @@ def test_interrupted_it_says_so_and_goes_on(source: Path, undisturbed: str, tmp_
     assert b"goes on" in errors
     assert b"Traceback" not in errors
     assert finish(start(source, run)) == 0
-    assert summary(run)["plan_hash"] == undisturbed
+    assert summary(run)["plan_hash"] == undisturbed("wavelet")

@@ -1,8 +1,8 @@
 """Which pairs of images are worth a similarity: MinHash bands, nearest neighbours in coarse coefficients, or all.
 
 Leaves `representatives` (row, first: the image that stands for it), `candidates` (a < b, source, correlation; ordered
-by the blocks that hold a and b, so that a task that reads two blocks finds their pairs together) and `nearest` (row,
-nearest_row, correlation: the most alike in coarse coefficients).
+by the ranges of rows that a and b are in, so that a task that reads few blocks finds their pairs together) and
+`nearest` (row, nearest_row, correlation: the most alike in coarse coefficients).
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ __all__ = ["STAGE"]
 
 # Pairs in one part of the table: the unit of work of the similarities.
 PART = 8192
+# Rows whose pairs with another such range stand together. A constant near the usual block, so that neither the order
+# of the tables nor their parts depend on the blocks of the run.
+RANGE = 2048
 # Bits of a source, and their names in order.
 JOIN, LSH = 1, 2
 NAMES = np.array(["", "join", "lsh", "join+lsh"], dtype=object)
@@ -62,7 +65,7 @@ def _run(context: Context) -> dict[str, Any]:
     _refuse(len(codes), settings, "candidate pairs of")
     known = np.full(len(codes), np.nan, dtype=np.float32)
     known[np.searchsorted(codes, join[0] * size.n + join[1])] = correlation
-    parts = _write(run, codes // size.n, codes % size.n, NAMES[source], known, size.rows)
+    parts = _write(run, codes // size.n, codes % size.n, NAMES[source], known)
     _write_nearest(run, size.n, join[0], join[1], correlation)
     return {**facts, "candidates": len(codes), "parts": parts}
 
@@ -85,10 +88,10 @@ def _united(found: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray
     return codes, source
 
 
-def _write(run: Run, a: np.ndarray, b: np.ndarray, source: np.ndarray, correlation: np.ndarray, block: int) -> int:
-    """The table of candidates by pairs of blocks; the number of its parts."""
-    order = np.lexsort((b, a, b // block, a // block))
-    bounds = block_bounds(len(a), PART)
+def _write(run: Run, a: np.ndarray, b: np.ndarray, source: np.ndarray, correlation: np.ndarray) -> int:
+    """The table of candidates by pairs of ranges of rows; the number of its parts."""
+    order = np.lexsort((b, a, b // RANGE, a // RANGE))
+    bounds = block_bounds(len(a), PART) or [(0, 0)]  # so that the table can be read
     for index, (lo, hi) in enumerate(bounds):
         mine = order[lo:hi]
         table = {"a": a[mine], "b": b[mine], "source": source[mine].astype(str), "correlation": correlation[mine]}

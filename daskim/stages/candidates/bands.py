@@ -130,7 +130,7 @@ def pairs_of_band(run: Run, key: str, band: int, r: int, bucket: int, mirror: bo
     n, columns = run.array("signatures").shape
     starts = [band * r] + ([columns // 2 + band * r] if mirror else [])
     values: list[list[np.ndarray]] = [[] for _ in starts]
-    for lo, hi in block_bounds(len(rows), ROWS):
+    for lo, hi in block_bounds(len(rows), ROWS) or [(0, 0)]:
         block = take(run, "signatures", rows[lo:hi])
         for part, start in zip(values, starts):
             part.append(block[:, start : start + r].copy())

@@ -57,8 +57,8 @@ def follow_by_pairs(context: Context, table: pd.DataFrame, asked: Asked) -> dict
 def only_contested(context: Context, table: pd.DataFrame) -> None:
     """Of the clusters of several labels, let those images be influential that are alike to one of another label.
 
-    Clusters that are components of a graph can be chains, whose ends have nothing in common: the paper's rule would keep
-    all of a chain for one pair of labels in it. Its pure form, `clusters.verify = none`, leaves them whole.
+    Clusters that are components of a graph can be chains, whose ends have nothing in common: the rule would keep all of
+    a chain for one pair of labels in it. The paper's pure form, `clusters.verify = none`, leaves them whole.
     """
     if context.settings.clusters.verify == "none":
         return
