@@ -14,6 +14,8 @@ orientations and at most 3 scales, fewer where the window does not fit into a co
 hold less than the rounding of pixels to whole grey levels count as flat, and flat is like flat.
 
 Range 0 to 1; identical images 1.
+Threshold 0.75: of the judged pairs of CIFAR-10 at 32x32 0.98 of those above it are near-duplicates, 0.68 of all
+near-duplicates are; 1 of 522,240 random pairs is, and of small things in the sky a few.
 Cost, measured at 32x32x3 on one core: 250 us a pair (175 in float32), 740 us once for an image.
 """
 

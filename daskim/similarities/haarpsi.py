@@ -13,6 +13,8 @@ Pixels are averaged 2 x 2 and halved first, as in the paper. Beyond the border a
 only two black images are left without any weight, and they are identical. Grey images have no chroma.
 
 Range 0 to 1; identical images 1.
+Threshold 0.7: of the judged pairs of CIFAR-10 at 32x32 0.95 of those above it are near-duplicates, 0.36 of all
+near-duplicates are; 3 of 2,023,680 random pairs are, but many of unlike birds and planes in the sky.
 Cost, measured at 32x32x3 on one core: 8 us a pair (6 in float32), 23 us once for an image.
 """
 

@@ -14,6 +14,8 @@ the largest odd window. A negative mean of cs (l cs) has no real power and count
 near 0: float32 is accurate to 1e-6 only away from there.
 
 Range 0 to 1; identical images 1.
+Threshold 0.8: of the judged pairs of CIFAR-10 at 32x32 0.95 of those above it are near-duplicates, 0.50 of all
+near-duplicates are; 2 of 2,023,680 random pairs are, and of small things in the sky a few.
 Cost, measured at 32x32x3 on one core: 23 us a pair (17 in float32), 36 us once for an image.
 """
 

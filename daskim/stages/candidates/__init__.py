@@ -74,7 +74,7 @@ def _refuse(pairs: int, settings: Settings, what: str) -> None:
     most = settings.candidates.max_pairs
     if pairs > most:
         raise SettingsError(
-            f"{what} this set: {pairs:,}, more than candidates.max_pairs = {most:,}",
+            f"{what} this set would be {pairs:,}, more than candidates.max_pairs = {most:,}",
             "Take candidates.method = union (or fewer candidates.neighbours), or raise the bound.",
         )
 
@@ -113,6 +113,7 @@ def _write_nearest(run: Run, n: int, a: np.ndarray, b: np.ndarray, correlation: 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     candidates = settings.candidates
     if candidates.method == "all":
+        _refuse(size.n * (size.n - 1) // 2, settings, "every pair of")  # before anything is read
         return Need(blocks=1, read=0, write=20 * size.n, task=0, driver=200 * size.n)
     k = min(candidates.directions, width(size.channels))
     forms = form_count(candidates)
