@@ -9,8 +9,9 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from daskim.compute import Place, open_place
@@ -21,7 +22,14 @@ from daskim.settings import Settings, resolve
 from daskim.stages import Context, Size
 from daskim.store import Run
 
+if TYPE_CHECKING:
+    from daskim.kernels.lsh import Index
+
 __all__ = ["Reduction", "absolute_inputs", "open_place", "open_run", "preview_run", "reduce", "run_settings"]
+
+
+# Signatures that go into an index together.
+INDEXED = 8192
 
 
 class _Scratch:
@@ -76,6 +84,49 @@ class Reduction:
     @cached_property
     def clusters(self) -> pd.DataFrame:
         return self.table("clusters")
+
+    def index(self, storage: Mapping[str, Any] | None = None) -> Index:
+        """An index of the images' MinHash signatures for single look-ups (method similarity with lsh or union).
+
+        Parameters
+        ----------
+        storage : mapping, optional
+            `storage_config` of datasketch, such as {"type": "redis", "basename": b"set", "redis": {"host": "::1"}};
+            in memory without it.
+        """
+        from daskim.kernels.lsh import Index
+
+        signatures = Run(self.run, self.options).array("signatures")
+        facts = signatures.attrs
+        count = int(str(facts["permutations"]))
+        found = Index(
+            int(str(facts["bands"])), int(str(facts["rows"])), count, seed=int(str(facts["seed"])), storage=storage
+        )
+        rows = np.asarray(self.table("representatives")["row"])
+        readable = np.asarray(self.table("representatives")["first"]) >= 0
+        for lo in range(0, len(rows), INDEXED):
+            some = rows[lo : lo + INDEXED][readable[lo : lo + INDEXED]]
+            found.insert(some.tolist(), np.asarray(signatures[lo : lo + INDEXED, :count])[some - lo])
+        return found
+
+    def look_up(self, image: np.ndarray, index: Index) -> pd.DataFrame:
+        """Images of the run that may be near-duplicates of one more image: row, id, label, split.
+
+        Parameters
+        ----------
+        image : ndarray, shape (h, w, c), uint8
+            Of the run's standard size and mode.
+        index : Index
+            As `index()` makes it.
+        """
+        from daskim.kernels.coarse import luma
+        from daskim.kernels.lsh import signed_top_coefficients
+
+        facts = Run(self.run, self.options).array("signatures").attrs
+        side = int((index.universe // 2) ** 0.5)
+        tokens = signed_top_coefficients(luma(image[None], side), int(str(facts["coefficients"])))[0]
+        rows = index.query_tokens(tokens)
+        return self.images.set_index("row").loc[rows, ["id", "label", "split"]].reset_index()
 
     @cached_property
     def anomalies(self) -> pd.DataFrame:

@@ -176,6 +176,7 @@ class Candidates(Section):
         0.75, gt=0.0, lt=1.0, description="lsh: pairs whose sets are as alike as this are to be found"
     )
     recall: float = Field(0.9, gt=0.0, lt=1.0, description="lsh: with this probability")
+    crop_signatures: bool = Field(False, description="lsh: the centre crops have signatures too, and are looked up")
     bucket: int = Field(64, ge=2, description="lsh: images of one bucket above which it becomes a star")
     sample: int = Field(
         500_000, ge=0, description="pairs of a random sample of images with all others that estimate the recall"

@@ -57,11 +57,13 @@ def forms(images: np.ndarray, crops: Sequence[float], *, mirror: bool) -> np.nda
     return np.stack(out, axis=1)
 
 
-def luma(images: np.ndarray, side: int) -> np.ndarray:
-    """Luma of images (b, h, w, c) uint8 on side x side cells; shape (b, side, side), float32."""
+def luma(images: np.ndarray, side: int, share: float = 1.0) -> np.ndarray:
+    """Luma of images (b, h, w, c) uint8, or of their centre crops, on side x side cells; (b, side, side), float32."""
     _, height, across, channels = images.shape
     pixels = images.astype(np.float32)
     grey = pixels @ LUMA if channels == 3 else pixels.mean(axis=3)
-    if (height, across) == (side, side):
-        return grey
-    return cell_means(grey[:, :, None], cell_weights(height, side), cell_weights(across, side))[:, :, 0]
+    if (height, across) == (side, side) and share == 1.0:
+        return np.minimum(grey, np.float32(255))  # rounded weights may sum to more than 1
+    sides = [cell_weights(size, side, size * (1 - share) / 2, size * (1 + share) / 2) for size in (height, across)]
+    cells = cell_means(grey[:, :, None], sides[0], sides[1])[:, :, 0]
+    return np.minimum(cells, np.float32(255))

@@ -26,7 +26,7 @@ from daskim.stages import Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
-__all__ = ["SIDE", "bands_of", "lsh_pairs"]
+__all__ = ["SIDE", "bands_of", "forms_of", "lsh_pairs"]
 
 # Luma thumbnail whose coefficients are taken, and the number of possible tokens: two signs of each.
 SIDE = 32
@@ -64,7 +64,7 @@ def lsh_pairs(context: Context, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     run.save(rows, "partial", NAME, "rows.npy")
     _signatures(context, bands)
     keys = [f"{band:04d}" for band in range(bands.b)]
-    calls = [(band, bands.r, settings.bucket, settings.mirror) for band in range(bands.b)]
+    calls = [(band, bands.r, settings.bucket, forms_of(settings)) for band in range(bands.b)]
     infos = context.engine.each(NAME, "band", keys, calls, pairs_of_band)
     codes = np.unique(np.concatenate([run.load("partial", NAME, f"band-{key}.npy") for key in keys]))
     stars = sum(info["stars"] for info in infos)
@@ -85,18 +85,25 @@ def lsh_pairs(context: Context, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return codes // n, codes % n, facts
 
 
+def forms_of(settings: Candidates) -> int:
+    """Forms of an image that have a signature: the image, its crops if asked for, and each of them mirrored."""
+    return (1 + len(settings.crops) * settings.crop_signatures) * (1 + settings.mirror)
+
+
 class _Signer:
-    """Signatures of a block of images, and of their mirrored forms."""
+    """Signatures of all forms of a block of images, beside one another; the images as they are first."""
 
     def __init__(self, settings: Candidates, permutations: int) -> None:
         self.settings, self.permutations = settings, permutations
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         table = _table(self.permutations, self.settings.seed)
-        tokens = signed_top_coefficients(luma(block, SIDE), self.settings.coefficients)
-        found = [signatures(tokens, table)]
-        if self.settings.mirror:
-            found.append(signatures(mirrored_tokens(tokens, SIDE), table))
+        found = []
+        for share in (1.0, *(self.settings.crops if self.settings.crop_signatures else ())):
+            tokens = signed_top_coefficients(luma(block, SIDE, share), self.settings.coefficients)
+            found.append(signatures(tokens, table))
+            if self.settings.mirror:
+                found.append(signatures(mirrored_tokens(tokens, SIDE), table))
         return np.concatenate(found, axis=1)
 
 
@@ -106,11 +113,17 @@ def _table(permutations: int, seed: int) -> np.ndarray:
 
 
 def _signatures(context: Context, bands: Bands) -> None:
-    """Leave the array `signatures` (n, permutations), mirrored forms beside them, in the run."""
+    """Leave the array `signatures` (n, forms * permutations) in the run."""
     run, size, settings = context.run, context.known, context.settings.candidates
-    columns = bands.permutations * (2 if settings.mirror else 1)
+    columns = bands.permutations * forms_of(settings)
     if not any(key.startswith("signatures") for key in run.marked(NAME)):
-        attributes = {"bands": bands.b, "rows": bands.r, "seed": settings.seed, "coefficients": settings.coefficients}
+        attributes = {
+            "bands": bands.b,
+            "rows": bands.r,
+            "permutations": bands.permutations,
+            "seed": settings.seed,
+            "coefficients": settings.coefficients,
+        }
         run.create_array("signatures", (size.n, columns), "u4", size.rows, attributes)
     images = da.from_zarr(run.array("images"), chunks=(size.rows, -1, -1, -1))
     found = images.map_blocks(
@@ -124,11 +137,11 @@ def _signatures(context: Context, bands: Bands) -> None:
     context.engine.materialise(NAME, "signatures", found, "signatures")
 
 
-def pairs_of_band(run: Run, key: str, band: int, r: int, bucket: int, mirror: bool) -> dict[str, Any]:
-    """Pairs of images that are equal in one band, as numbers a * n + b with a < b."""
+def pairs_of_band(run: Run, key: str, band: int, r: int, bucket: int, forms: int) -> dict[str, Any]:
+    """Pairs of images that are equal in one band, in any form of one of them, as numbers a * n + b with a < b."""
     rows = run.load("partial", NAME, "rows.npy")
     n, columns = run.array("signatures").shape
-    starts = [band * r] + ([columns // 2 + band * r] if mirror else [])
+    starts = [form * (columns // forms) + band * r for form in range(forms)]
     values: list[list[np.ndarray]] = [[] for _ in starts]
     for lo, hi in block_bounds(len(rows), ROWS) or [(0, 0)]:
         block = take(run, "signatures", rows[lo:hi])
@@ -136,8 +149,7 @@ def pairs_of_band(run: Run, key: str, band: int, r: int, bucket: int, mirror: bo
             part.append(block[:, start : start + r].copy())
     plain = np.concatenate(values[0])
     found = [band_pairs(plain, cap=bucket)]
-    if mirror:
-        found.append(band_pairs_between(plain, np.concatenate(values[1]), cap=bucket))
+    found += [band_pairs_between(plain, np.concatenate(form), cap=bucket) for form in values[1:]]
     a, b = rows[np.concatenate([part.a for part in found])], rows[np.concatenate([part.b for part in found])]
     other = a != b
     codes = np.unique(np.minimum(a, b)[other] * n + np.maximum(a, b)[other])
