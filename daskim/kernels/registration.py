@@ -68,6 +68,10 @@ class Motion:
         """The motions of some pairs."""
         return Motion(self.scale[:, rows], self.shift[:, rows])
 
+    def either(self, where: np.ndarray, other: Motion) -> Motion:
+        """The other motion where `where` (p,) is true, else this one."""
+        return Motion(np.where(where, other.scale, self.scale), np.where(where, other.shift, self.shift))
+
 
 @dataclass(frozen=True)
 class Template:

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "clusters": "Ward on the join against scipy; seedings of k-means at n_clusters near n",
     "lsh": "MinHash signatures and band pairs, against datasketch",
     "spectrum": "spectra by blocks and by Lanczos quadrature, against dense eigenvalues",
+    "edits": "which edits each similarity joins with their original, and what it joins wrongly",
     "reduce": "the whole job by stages, in processes of its own (minutes)",
 }
 

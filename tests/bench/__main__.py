@@ -16,7 +16,7 @@ from tests.bench.table import Table, show
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    names = "\n".join(f"  {name:9} {what}" for name, what in BENCHMARKS.items())
+    names = "\n".join(f"  {name:12} {what}" for name, what in BENCHMARKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
         description=f"Benchmarks:\n{names}",

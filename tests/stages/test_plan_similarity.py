@@ -124,12 +124,24 @@ def test_several_labels_are_all_kept_and_listed(made: Any) -> None:
     made = made(6)
     made.cluster = np.array([0, 0, 0, 1, 1, 1])
     made.images["label"] = ["x", "y", "x", "x", None, "x"]
-    plan = made.plan([(0, 2, 0.9), (3, 4, 0.9), (3, 5, 0.9)])
+    plan = made.plan([(0, 1, 0.8), (0, 2, 0.9), (1, 2, 0.8), (3, 4, 0.9), (3, 5, 0.9)])
     assert plan["rule"].tolist() == ["influential"] * 3 + ["kept", "redundant", "redundant"]
     assert kept_of(plan) == {4: 3, 5: 3}
     influential = made.run.read_table("influential").to_pandas()
     assert influential["row"].tolist() == [0, 1, 2]
     assert set(influential["labels"]) == {"x | y"}
+
+
+def test_of_a_chain_of_several_labels_only_those_who_are_alike_are_influential(made: Any) -> None:
+    made = made(5)
+    made.cluster = np.zeros(5, dtype=np.int64)
+    made.images["label"] = ["x", "x", "x", "y", "x"]
+    chain = [(0, 1, 0.9), (1, 2, 0.9), (2, 3, 0.9)]
+    plan = made.plan(chain)  # 4 is alike to none
+    assert plan["rule"].tolist() == ["kept", "redundant", "influential", "influential", "apart"]
+    assert kept_of(plan) == {1: 0}
+    pure = made.plan(chain, clusters__verify="none")
+    assert pure["rule"].tolist() == ["influential"] * 5
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("first", 0), ("largest", 1), ("newest", 2), ("prefer-split test", 3)])

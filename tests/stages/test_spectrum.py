@@ -329,8 +329,9 @@ def test_above_5000_images_auto_is_the_components_at_min_similarity(
     assert facts["n_components"] == (55 if method == "join" else 26)
     (note,) = [note for note in context.notes if "n_clusters" in note]
     most = int(facts["largest"] / 0.4)
-    assert f"at most {most} gaps can exceed gamma = 0.4" in note
-    assert f"rule complement would give {58 - facts['gaps']['count']}" in note
+    assert "the components at min_similarity" in note
+    assert f"at most {most} gaps can exceed gamma = 0.4" in facts["why"]
+    assert f"rule complement would give {58 - facts['gaps']['count']}" in facts["why"]
     assert facts["gaps"]["count"] <= most
 
 

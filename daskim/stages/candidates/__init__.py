@@ -18,7 +18,7 @@ from daskim.kernels.coarse import width
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.candidates.bands import bands_of, forms_of, lsh_pairs
-from daskim.stages.candidates.join import BLOCK, LEAF, PROJECT, QUERY, form_count, join_pairs
+from daskim.stages.candidates.join import BLOCK, QUERY, form_count, join_pairs, views_bytes
 from daskim.stages.candidates.rows import NAME, first_of_equals, searched_rows
 from daskim.store import Run, block_bounds
 
@@ -120,7 +120,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     lsh = candidates.method in ("lsh", "union")
     pairs = min(candidates.max_pairs, size.n * (candidates.neighbours + (32 if lsh else 0)))
     signature = bands_of(candidates, size.n).permutations * 4 * forms_of(candidates) if lsh else 0
-    views = 256 * (size.pixels + width(size.channels)) * 8 * forms + PROJECT * forms * k * 4 + LEAF * size.pixels
+    views = views_bytes(size.n, size.pixels, size.channels, forms, k)
     search = QUERY * forms * k * 12 + BLOCK * (forms + 1) * k * 4 + QUERY * candidates.neighbours * 300
     bands = size.n * 120 + size.rows * (size.pixels * 9 + 2 * signature)
     return Need(

@@ -6,6 +6,7 @@ inside k-means cells, each form of an image in the `candidates.probes` cells nea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -25,10 +26,13 @@ from daskim.stages import Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
-__all__ = ["BLOCK", "PROJECT", "QUERY", "form_count", "join_pairs"]
+__all__ = ["BLOCK", "QUERY", "form_count", "join_pairs", "views_bytes"]
 
-# Images projected together, of one leaf of the Gram matrix, of one block of products, and looked up by one task.
-# Constants: the last bits of products may depend on them, and nothing may depend on the blocks of the run.
+# Images whose forms are made together, that are projected by one task, of one leaf of the Gram matrix, of one block of
+# products, and looked up by one task. Constants: the last bits of products may depend on them, and nothing may depend
+# on the blocks of the run. The first three are fewer where images are large: so many values of pixels at most.
+VIEW, VIEW_PIXELS = 256, 2**21
+PIXELS = 2**25
 PROJECT = 2048
 LEAF = 8192
 BLOCK = 16_384
@@ -41,6 +45,18 @@ LLOYD_STEPS = 8
 def form_count(settings: Candidates) -> int:
     """Forms in which each image is looked up."""
     return (1 + len(settings.crops)) * (2 if settings.mirror else 1)
+
+
+def _rows(most: int, pixels: int, bound: int) -> int:
+    return max(1, min(most, bound // pixels))
+
+
+def views_bytes(n: int, pixels: int, channels: int, forms: int, k: int) -> int:
+    """What a task holds at most while it makes forms of images and projects them, or adds up their products."""
+    view = min(n, _rows(VIEW, pixels, VIEW_PIXELS)) * (16 * pixels + 24 * forms * width(channels))
+    project = min(n, _rows(PROJECT, pixels, PIXELS)) * (2 * pixels + 8 * forms * k)
+    leaf = min(n, _rows(LEAF, pixels, PIXELS)) * (2 * pixels + 20 * width(channels))
+    return view + max(project, leaf)
 
 
 def join_pairs(context: Context, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -96,10 +112,11 @@ class _Projector:
 def project(images: np.ndarray, directions: np.ndarray, settings: Candidates) -> np.ndarray:
     """Forms of images in the leading directions, unit norm; shape (b, forms * k), float32."""
     out = np.empty((len(images), form_count(settings), directions.shape[1]), dtype=np.float32)
-    for start in range(0, len(images), 256):
-        found = forms(images[start : start + 256], settings.crops, mirror=settings.mirror) @ directions
+    view = _rows(VIEW, math.prod(images.shape[1:]), VIEW_PIXELS)
+    for start in range(0, len(images), view):
+        found = forms(images[start : start + view], settings.crops, mirror=settings.mirror) @ directions
         norm = np.sqrt(np.einsum("bfk,bfk->bf", found, found))
-        out[start : start + 256] = found / np.where(norm > 1e-3, norm, np.inf)[..., None].astype(np.float32)
+        out[start : start + view] = found / np.where(norm > 1e-3, norm, np.inf)[..., None].astype(np.float32)
     return out.reshape(len(images), -1)
 
 
@@ -109,9 +126,9 @@ def _directions(run: Run, token: str) -> np.ndarray:
 
 
 def _gram(block: np.ndarray) -> np.ndarray:
-    whole = np.concatenate(
-        [forms(block[start : start + 256], (), mirror=False)[:, 0] for start in range(0, len(block), 256)]
-    ).astype(np.float64)
+    view = _rows(VIEW, math.prod(block.shape[1:]), VIEW_PIXELS)
+    parts = [forms(block[start : start + view], (), mirror=False)[:, 0] for start in range(0, len(block), view)]
+    whole = np.concatenate(parts).astype(np.float64)
     return whole.T @ whole
 
 
@@ -127,15 +144,17 @@ def _features(context: Context) -> None:
     run, size, settings = context.run, context.known, context.settings.candidates
     images = da.from_zarr(run.array("images"))
     if not run.exists("partial", NAME, "directions.npy"):
-        gram = context.engine.fold(NAME, "coarse-gram", images.rechunk((LEAF, -1, -1, -1)), Fold(_gram, _added))
+        leaves = images.rechunk((_rows(LEAF, size.pixels, PIXELS), -1, -1, -1))
+        gram = context.engine.fold(NAME, "coarse-gram", leaves, Fold(_gram, _added))
         directions = principal_directions(gram, min(settings.directions, width(size.channels)))
         run.save(directions.astype(np.float32), "partial", NAME, "directions.npy")
     columns = form_count(settings) * run.load("partial", NAME, "directions.npy").shape[1]
     record = run.read_json("state", NAME, "stage.json") or {}
+    project_rows = _rows(PROJECT, size.pixels, PIXELS)
     token = f"{record.get('fingerprint', '')} {run.array('images').attrs['made']}"
     if not any(key.startswith("coarse-0") for key in run.marked(NAME)):
-        run.create_array("coarse", (size.n, columns), "f4", min(PROJECT, size.n))
-    images = images.rechunk((PROJECT, -1, -1, -1))
+        run.create_array("coarse", (size.n, columns), "f4", min(project_rows, size.n))
+    images = images.rechunk((project_rows, -1, -1, -1))
     coarse = images.map_blocks(
         _Projector(run, token, settings),
         dtype="f4",
@@ -224,8 +243,10 @@ def nearest_in_cells(run: Run, key: str, lo: int, hi: int, settings: Candidates)
         if not len(members):
             continue
         query, form = np.nonzero((here == cell).any(axis=2))
-        block = np.ascontiguousarray(_forms_of(run, members, settings)[:, 0])
-        for start in range(0, len(query), QUERY):
-            some = slice(start, start + QUERY)
-            nearest.offer(query[some], members, queries[query[some], form[some]] @ block.T)
+        for lo_row, hi_row in block_bounds(len(members), QUERY):  # a cell may be large
+            some_members = members[lo_row:hi_row]
+            block = np.ascontiguousarray(_forms_of(run, some_members, settings)[:, 0])
+            for start in range(0, len(query), QUERY):
+                some = slice(start, start + QUERY)
+                nearest.offer(query[some], some_members, queries[query[some], form[some]] @ block.T)
     return _save_nearest(run, key, rows[mine], nearest)

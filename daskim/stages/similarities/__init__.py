@@ -20,6 +20,7 @@ from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.similarities.compare import (
     PARTS_BYTES,
+    PIECE,
     Job,
     compare_part,
     compare_sample,
@@ -168,10 +169,10 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
     found = int((known[at] == truth).sum()) if len(known) else 0
     low, high = recall_interval(found, len(truth))
     compared = sum(info["pairs"] for info in infos)
-    facts["compared_share"] += compared / max(1, n * (n - 1) // 2)
     return {
         "images": count,
         "compared": compared,
+        "compared_share": compared / max(1, n * (n - 1) // 2),
         "pairs": len(truth),
         "found": found,
         "recall": found / len(truth) if len(truth) else None,
@@ -181,11 +182,12 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
 
 
 def _say(context: Context, facts: dict[str, Any], candidates: dict[str, Any]) -> None:
-    context.say(
-        f"similarities: {facts['compared']:,} pairs compared in pixels ({100 * facts['compared_share']:.3g} % of all), "
-        f"{facts['near']:,} at or above {facts['min_similarity']:g}"
-    )
     recall = facts.get("recall")
+    more = f", and {100 * recall['compared_share']:.3g} % to estimate the recall" if recall else ""
+    context.say(
+        f"similarities: {facts['compared']:,} pairs compared in pixels ({100 * facts['compared_share']:.3g} % of all"
+        f"{more}), {facts['near']:,} at or above {facts['min_similarity']:g}"
+    )
     if recall is None:
         return
     if not recall["pairs"]:
@@ -217,7 +219,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     parts = part_bytes(similarity, shape)
     tile = max(1, min(size.rows, TILE_BYTES // parts))
     # parts in the making take several times their final size
-    task = 2 * tile * parts + 3 * min(tile, 64) * parts + similarity.batch * similarity.pair_bytes + 2 * READ * seen
+    task = 2 * tile * parts + 4 * min(tile, PIECE) * parts + similarity.batch * similarity.pair_bytes + 2 * READ * seen
     everything = settings.candidates.method == "all"
     pairs = size.n * (size.n - 1) // 2 if everything else size.n * (settings.candidates.neighbours + 32)
     pairs = min(pairs, settings.candidates.max_pairs)

@@ -17,10 +17,12 @@ from daskim.similarities import NEAR, Parts, Similarity, score
 from daskim.stages.similarities.pictures import NAME, Shown
 from daskim.store import Run
 
-__all__ = ["PARTS_BYTES", "Job", "compare_part", "compare_sample", "compare_tile", "part_bytes"]
+__all__ = ["PARTS_BYTES", "PIECE", "Job", "compare_part", "compare_sample", "compare_tile", "part_bytes"]
 
 # Per-image parts that a process keeps, bytes.
 PARTS_BYTES = 256_000_000
+# Images whose parts are made together.
+PIECE = 64
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,21 @@ def _tile_parts(job: Job, similarity: Similarity, rows: np.ndarray) -> tuple[np.
         return whole[: len(kept[0])], kept
     if job.shown.made is None and 2 * len(rows) >= job.tile:
         whole = whole[whole < job.shown.count]
-        parts = similarity.parts(job.shown.take(whole), job.dtype)
+        parts = _made(job, similarity, whole)
         _CACHE.put(key, parts)
         return whole, parts
-    return rows, similarity.parts(job.shown.take(rows), job.dtype)
+    return rows, _made(job, similarity, rows)
+
+
+def _made(job: Job, similarity: Similarity, rows: np.ndarray) -> Parts:
+    """Parts of some images (one at least), piece by piece: in the making they take several times their size."""
+    out: Parts = ()
+    for start in range(0, len(rows), PIECE):
+        made = similarity.parts(job.shown.take(rows[start : start + PIECE]), job.dtype)
+        out = out or tuple(np.empty((len(rows), *part.shape[1:]), part.dtype) for part in made)
+        for whole, part in zip(out, made):
+            whole[start : start + PIECE] = part
+    return out
 
 
 def compared(job: Job, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -77,9 +77,10 @@ def shown(context: Context, of: str, rows: np.ndarray) -> tuple[Shown, np.ndarra
     none = np.zeros(0, dtype=np.int64)
     if of == "coefficients":
         kept = kept_of(run)
-        pixels = take(run, "images", rows[:1024]).reshape(min(len(rows), 1024), -1)
+        some = rows[:1024] if len(rows) else np.zeros(1, dtype=np.int64)
+        pixels = take(run, "images", some).reshape(len(some), size.pixels)
         whole = float(pixels.var(axis=0, dtype=np.float64).sum())
-        part = float(gather(kept, rows[:1024]).var(axis=0, dtype=np.float64).sum()) * kept.scale**2
+        part = float(gather(kept, some).var(axis=0, dtype=np.float64).sum()) * kept.scale**2
         share = part / whole if whole else 1.0
         columns = size.columns if kept.columns is None else len(kept.columns)
         return Shown(
