@@ -162,9 +162,9 @@ class Candidates(Section):
     )
     neighbours: int = Field(32, ge=1, description="join: nearest images kept of each image")
     correlation: float = Field(
-        0.65, ge=-1.0, lt=1.0, description="join: least correlation of the coarse coefficients, mean and contrast apart"
+        0.72, ge=-1.0, lt=1.0, description="join: least correlation of the coarse coefficients, mean and contrast apart"
     )
-    directions: int = Field(64, ge=1, le=192, description="join: principal directions of the coarse coefficients")
+    directions: int = Field(48, ge=1, le=192, description="join: principal directions of the coarse coefficients")
     all_blocks: int = Field(
         250_000, ge=1, description="join: up to so many images all block pairs are looked at, above in k-means cells"
     )

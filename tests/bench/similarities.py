@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from daskim.plugins import find, names
+from daskim.plugins import find, names, similarity_of
 from daskim.similarities import Similarity, score
 from tests.bench import Options
 from tests.bench.context import speed_up, timed
@@ -88,7 +88,7 @@ def cost_of(name: str, n: int, options: Options) -> tuple[list[Any], float, floa
     maker, shown = find("similarities", name), images(n)
     if maker.of == "coefficients":  # stored units are twice the orthonormal ones
         shown = coefficients(n, 3072) / (2.0 * np.sqrt(3072))
-    similarity = maker(shown.shape[1:])
+    similarity = similarity_of(name, shown.shape[1:], screen=False)
     i, j = np.triu_indices(n, 1)
     parts = {dtype: similarity.parts(shown, dtype) for dtype in (np.float64, np.float32)}
     contenders: dict[Any, Callable[[], Any]] = {}

@@ -21,11 +21,12 @@ MEASURED = textwrap.dedent(
     '''
     import json, sys
     from contextlib import closing
+    from threading import Event, Thread
     import numpy as np
+    import psutil
     import pyarrow as pa
     from daskim import kept
     from daskim.compute import open_place
-    from daskim.compute.machine import PeakMemory
     from daskim.engine import Engine
     from daskim.settings import resolve
     from daskim.similarities import aligned
@@ -44,7 +45,6 @@ MEASURED = textwrap.dedent(
     compare._CACHE.limit = compare.PARTS_BYTES
     replace("TILE_BYTES", 1_000_000, similarities)
     replace("SQUARE", 64, similarities)
-    replace("DRAWN_PAIRS", 20_000, similarities)
     replace("PIECE", 8, compare, similarities)
     replace("PIECE_BYTES", 2**20, aligned)
     replace("READ", 16, similarities)
@@ -58,9 +58,27 @@ MEASURED = textwrap.dedent(
     FOLDER, NAME = sys.argv[1], sys.argv[2]
     SETTINGS = resolve([("test", {
         "method": "similarity", "similarities.name": NAME, "candidates.max_pairs": 40_000,
-        "candidates.neighbours": 1, "candidates.directions": 32, "candidates.sample": 100_000,
+        "candidates.neighbours": 1, "candidates.directions": 32, "candidates.sample": 0,
         "candidates.crops": [], "candidates.correlation": 0.9,
     })])
+
+    class Peak:
+        """Resident memory of this process, looked at every 5 ms."""
+
+        def __init__(self):
+            self.process, self.bytes, self.stop = psutil.Process(), 0, Event()
+            self.before = self.process.memory_info().rss
+            self.thread = Thread(target=self.watch, daemon=True)
+            self.thread.start()
+
+        def watch(self):
+            while not self.stop.wait(0.005):
+                self.bytes = max(self.bytes, self.process.memory_info().rss)
+
+        def end(self):
+            self.stop.set()
+            self.thread.join()
+            return self.before, self.bytes
 
     def block_of(lo, hi):
         """Images lo to hi; the last of every EVERY is a brighter form, mirrored, of the first of them."""
@@ -87,14 +105,13 @@ MEASURED = textwrap.dedent(
         """(baseline, peak) of each stage, the larger need beyond an idle process, and what was found."""
         run, size = run_of(folder, n), Size(n, SIDE, SIDE, 3, 3 * SIDE**2, 2, ROWS, n, 0)
         peaks, needs, facts = {}, {}, {}
-        with closing(open_place("threads", workers=1)) as place, PeakMemory(interval=0.01) as memory:
+        with closing(open_place("threads", workers=1)) as place:
             context = Context(run, Engine(place, run), SETTINGS, {}, size)
             for stage in (candidates.STAGE, similarities.STAGE):
                 run.write_json({"fingerprint": folder, "recipe": {}}, "state", stage.name, "stage.json")
-                memory.lap()
-                before = memory.lap()
+                peak = Peak()
                 facts[stage.name] = stage.run(context)
-                peaks[stage.name] = before, memory.lap()
+                peaks[stage.name] = peak.end()
                 run.write_json({"facts": facts[stage.name], "fingerprint": ""}, "state", stage.name, "sealed.json")
                 need = stage.need(size, SETTINGS, 1)
                 needs[stage.name] = need.process + need.task + need.driver
