@@ -46,15 +46,15 @@ MEASURED = textwrap.dedent(
     replace("TILE_BYTES", 1_000_000, similarities)
     replace("SQUARE", 64, similarities)
     replace("PIECE", 8, compare, similarities)
-    replace("PIECE_BYTES", 2**20, aligned)
+    replace("PIECE_BYTES", 2**22, aligned)
     replace("READ", 16, similarities)
     replace("VIEW_PIXELS", 2**17, join)
-    replace("PIXELS", 2**20, join)
+    replace("PIXELS", 2**21, join)
     replace("LEAF", 256, join)
     replace("QUERY", 256, join, candidates)
     replace("BLOCK", 2048, join, candidates)
 
-    SIDE, ROWS, EVERY = 64, 32, 20
+    SIDE, ROWS, EVERY = 128, 16, 100
     FOLDER, NAME = sys.argv[1], sys.argv[2]
     SETTINGS = resolve([("test", {
         "method": "similarity", "similarities.name": NAME, "candidates.max_pairs": 40_000,
@@ -86,7 +86,7 @@ MEASURED = textwrap.dedent(
         for row in range(lo, hi):
             edit = row % EVERY == EVERY - 1
             rng = np.random.default_rng(row - EVERY + 1 if edit else row)
-            cells = rng.integers(20, 200, (16, 16, 3)).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+            cells = rng.integers(20, 200, (16, 16, 3)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
             images[row - lo] = cells[:, ::-1] + 30 if edit else cells
         return images
 
