@@ -158,7 +158,14 @@ def test_sources_are_right(families: np.ndarray, of_families: Driven, tmp_path: 
 class TestJoin:
     def test_nearest_of_all_against_brute_force(self, families: np.ndarray, tmp_path: Path) -> None:
         """With all directions the correlation is that of the coarse forms themselves."""
-        found = candidates_of(tmp_path, families, **JOIN, candidates__directions=192, candidates__neighbours=5)
+        found = candidates_of(
+            tmp_path,
+            families,
+            **JOIN,
+            candidates__directions=192,
+            candidates__neighbours=5,
+            candidates__correlation=0.5,
+        )
         made = forms(families, (0.875, 0.75), mirror=True).astype(np.float64)
         score = np.einsum("qfk,rk->qfr", made, made[:, 0]).max(axis=1)
         np.fill_diagonal(score, -1)
@@ -166,7 +173,7 @@ class TestJoin:
         either = np.maximum(score, score.T)
         a, b = table["a"].to_numpy(), table["b"].to_numpy()
         order = np.sort(score, axis=1)[:, ::-1]
-        least = np.maximum(order[:, 4], 0.65)  # the fifth of each image
+        least = np.maximum(order[:, 4], 0.5)  # the fifth of each image
         expected = {(min(q, r), max(q, r)) for q, r in np.argwhere(score >= least[:, None] + 1e-5).tolist()}
         allowed = {(min(q, r), max(q, r)) for q, r in np.argwhere(score >= least[:, None] - 1e-5).tolist()}
         assert len(expected) > 100
@@ -276,6 +283,27 @@ class TestBands:
                 for token in tokens[tokens >= 0].tolist():
                     one.update(token)
                 np.testing.assert_array_equal(one.hashvalues, values)
+
+    @pytest.mark.parametrize("mirror", [False, True])
+    def test_signatures_of_crops_find_crops(self, copies: Any, tmp_path: Path, mirror: bool) -> None:
+        """Optional; the columns of each form stand side by side, and all of them are datasketch's pairs."""
+        images, truth = copies
+        plain = candidates_of(tmp_path / "plain", images, **LSH, candidates__mirror=mirror)
+        more = candidates_of(
+            tmp_path / "crops", images, **LSH, candidates__mirror=mirror, candidates__crop_signatures=True
+        )
+        facts, signatures = more.facts["candidates"], more.run.array("signatures")[:]
+        count, forms_of_one = facts["permutations"], 6 if mirror else 3
+        assert signatures.shape == (len(images), count * forms_of_one)
+        alone = np.flatnonzero(more.table("representatives")["first"] == np.arange(len(images)))
+        columns = [signatures[alone, form * count : (form + 1) * count] for form in range(forms_of_one)]
+        expected = set().union(
+            *(by_datasketch(columns[0], column, facts["bands"], facts["band_rows"]) for column in columns)
+        )
+        assert pairs_of(more.table("candidates")) == {(alone[a], alone[b]) for a, b in expected}
+        crops = truth["crop of 7/8"] | truth["crop of 3/4"]
+        found = [len(crops & pairs_of(run.table("candidates"))) for run in (plain, more)]
+        assert found[1] >= found[0] + 5
 
     def test_recall_and_similarity_choose_the_bands(self, families: np.ndarray, tmp_path: Path) -> None:
         loose = candidates_of(tmp_path / "a", families[:50], **LSH, candidates__recall=0.99)

@@ -129,7 +129,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         write=size.n * (forms * k * 4 + signature) + 40 * pairs,
         task=max(views, search, bands),
         process=CACHE_BYTES,
-        driver=100 * pairs + 300 * size.n,
+        driver=100 * pairs + 300 * size.n + 20_000 * size.blocks,  # the graph of the blocks
     )
 
 
