@@ -16,8 +16,8 @@ import pytest
 
 METHODS = {
     "wavelet": ("--n-clusters", "0.9"),
-    "similarity": ("--method", "similarity", "--similarity", "ssim"),
-    "spectral": ("--method", "similarity", "--candidates", "all", "--limit", "700"),
+    "similarity": ("--method", "similarity", "--similarity", "ssim", "--set", "candidates.sample=20000"),
+    "spectral": ("--method", "similarity", "--similarity", "ssim", "--candidates", "all", "--limit", "400"),
 }
 STAGES = (
     *(("wavelet", stage) for stage in ("index", "images", "exact", "wavelets", "columns", "clusters", "plan")),
