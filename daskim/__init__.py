@@ -10,16 +10,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daskim.api import Reduction, open_run, reduce
+    from daskim.api import reduce
+    from daskim.results import FinishedRun, open_run
 
 __version__ = "0.1.0"
-__all__ = ["Reduction", "__version__", "open_run", "reduce"]
+__all__ = ["FinishedRun", "__version__", "open_run", "reduce"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `--help` does not wait for Dask."""
-    if name in ("Reduction", "open_run", "reduce"):
-        from daskim import api
+    if name == "reduce":
+        from daskim.api import reduce
 
-        return getattr(api, name)
+        return reduce
+    if name in ("FinishedRun", "open_run"):
+        from daskim import results
+
+        return getattr(results, name)
     raise AttributeError(f"module 'daskim' has no attribute {name!r}")

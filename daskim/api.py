@@ -3,140 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import pandas as pd
+from typing import Any
 
 from daskim.compute import Place, open_place
 from daskim.engine import Engine, Progress
-from daskim.errors import SettingsError, SourceError
+from daskim.errors import SettingsError
 from daskim.pipeline import StageState, execute, preview
+from daskim.results import FinishedRun, Scratch
 from daskim.settings import Settings, resolve
 from daskim.stages import Context, Size
 from daskim.store import Run
 
-if TYPE_CHECKING:
-    from daskim.kernels.lsh import Index
-
-__all__ = ["Reduction", "absolute_inputs", "open_place", "open_run", "preview_run", "reduce", "run_settings"]
-
-
-# Signatures that go into an index together.
-INDEXED = 8192
-
-
-class _Scratch:
-    """A directory that goes with this object. (`tempfile.TemporaryDirectory` warns where it is not closed by hand.)"""
-
-    def __init__(self) -> None:
-        self.name = tempfile.mkdtemp(prefix="daskim-")
-        weakref.finalize(self, shutil.rmtree, self.name, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """A finished run.
-
-    Attributes
-    ----------
-    run : str
-        Its directory or URL.
-    summary : dict
-        The contents of `summary.json`.
-    images, plan, pairs, influential, clusters : DataFrame
-        Tables of the run, read when asked for. `plan` has one row an image: row, id, uri, label, split, decision
-        (keep, drop, review), kept_id, similarity, rms (grey levels), rule, cluster, status.
-    """
-
-    run: str
-    summary: Mapping[str, Any]
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    # keeps a run without a name alive as long as its tables may be read
-    _folder: _Scratch | None = field(default=None, repr=False, compare=False)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Any table of the run."""
-        return Run(self.run, self.options).read_table(name).to_pandas()
-
-    @cached_property
-    def images(self) -> pd.DataFrame:
-        return self.table("images")
-
-    @cached_property
-    def plan(self) -> pd.DataFrame:
-        return self.table("plan")
-
-    @cached_property
-    def pairs(self) -> pd.DataFrame:
-        return self.table("pairs")
-
-    @cached_property
-    def influential(self) -> pd.DataFrame:
-        return self.table("influential")
-
-    @cached_property
-    def clusters(self) -> pd.DataFrame:
-        return self.table("clusters")
-
-    def index(self, storage: Mapping[str, Any] | None = None) -> Index:
-        """An index of the images' MinHash signatures for single look-ups (method similarity with lsh or union).
-
-        Parameters
-        ----------
-        storage : mapping, optional
-            `storage_config` of datasketch, such as {"type": "redis", "basename": b"set", "redis": {"host": "::1"}};
-            in memory without it.
-        """
-        from daskim.kernels.lsh import Index
-
-        signatures = Run(self.run, self.options).array("signatures")
-        facts = signatures.attrs
-        count = int(str(facts["permutations"]))
-        found = Index(
-            int(str(facts["bands"])), int(str(facts["rows"])), count, seed=int(str(facts["seed"])), storage=storage
-        )
-        rows = np.asarray(self.table("representatives")["row"])
-        readable = np.asarray(self.table("representatives")["first"]) >= 0
-        for lo in range(0, len(rows), INDEXED):
-            some = rows[lo : lo + INDEXED][readable[lo : lo + INDEXED]]
-            found.insert(some.tolist(), np.asarray(signatures[lo : lo + INDEXED, :count])[some - lo])
-        return found
-
-    def look_up(self, image: np.ndarray, index: Index) -> pd.DataFrame:
-        """Images of the run that may be near-duplicates of one more image: row, id, label, split.
-
-        Parameters
-        ----------
-        image : ndarray, shape (h, w, c), uint8
-            Of the run's standard size and mode.
-        index : Index
-            As `index()` makes it.
-        """
-        from daskim.kernels.coarse import luma
-        from daskim.kernels.lsh import signed_top_coefficients
-
-        facts = Run(self.run, self.options).array("signatures").attrs
-        side = int((index.universe // 2) ** 0.5)
-        tokens = signed_top_coefficients(luma(image[None], side), int(str(facts["coefficients"])))[0]
-        rows = index.query_tokens(tokens)
-        return self.images.set_index("row").loc[rows, ["id", "label", "split"]].reset_index()
-
-    @cached_property
-    def anomalies(self) -> pd.DataFrame:
-        """The most isolated images (method similarity)."""
-        return self.table("anomalies")
-
-    @cached_property
-    def extremes(self) -> pd.DataFrame:
-        """The most similar and most dissimilar pairs, and the most similar group (method similarity)."""
-        return self.table("extremes")
+__all__ = ["absolute_inputs", "open_place", "preview_run", "reduce", "run_settings"]
 
 
 def reduce(
@@ -151,8 +30,8 @@ def reduce(
     storage_options: Mapping[str, Any] | None = None,
     run_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> Reduction:
-    """Which images of a set may go, and which are alike but labelled differently .
+) -> FinishedRun:
+    """Which images of a set may go, and which are alike but labelled differently.
 
     Parameters
     ----------
@@ -173,14 +52,14 @@ def reduce(
 
     Returns
     -------
-    Reduction
+    FinishedRun
 
     Raises
     ------
     DaskimError
         See `daskim.errors`.
     """
-    folder = _Scratch() if run is None else None
+    folder = Scratch() if run is None else None
     where = folder.name if folder is not None else os.fspath(run)  # type: ignore[arg-type]
     checked = settings if isinstance(settings, Settings) else run_settings(source, settings or {})
     place = open_place(cluster, workers=workers, memory=memory) if isinstance(cluster, str) else cluster
@@ -190,7 +69,7 @@ def reduce(
     finally:
         if isinstance(cluster, str):
             place.close()
-    return Reduction(context.run.url, summary, dict(run_options or {}), folder)
+    return FinishedRun(context.run.url, summary, dict(run_options or {}), folder)
 
 
 def run_settings(
@@ -226,15 +105,6 @@ def preview_run(
     context = _context(run, settings, place, storage_options, run_options, None)
     states, size = preview(context)
     return states, size, context
-
-
-def open_run(run: str | os.PathLike[str], *, run_options: Mapping[str, Any] | None = None) -> Reduction:
-    """A run that was finished earlier."""
-    where = os.fspath(run)
-    summary = Run(where, dict(run_options or {})).read_json("summary.json")
-    if summary is None:
-        raise SourceError(f"{where} holds no finished run", "Give the directory that --run named.")
-    return Reduction(where, summary, dict(run_options or {}))
 
 
 def _context(

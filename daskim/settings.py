@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from daskim.errors import SettingsError, nearest
 
-__all__ = ["Settings", "job_file", "known_keys", "parse_assignment", "resolve", "to_toml"]
+__all__ = ["Settings", "from_toml", "job_file", "known_keys", "parse_assignment", "resolve", "to_toml"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NumberOrShare = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -297,11 +297,23 @@ def job_file(path: str) -> dict[str, Any]:
     if not file.is_file():
         file = _shipped(path)
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"job file {path}: cannot be read ({error})", "Give a TOML file with --job.") from None
+    return _values(text, f"job file {path}")
+
+
+def from_toml(text: str, origin: str) -> Settings:
+    """The settings that `to_toml` wrote; `origin` names the text in errors."""
+    return resolve([(origin, _values(text, origin))])
+
+
+def _values(text: str, origin: str) -> dict[str, Any]:
+    """`stage.key` values of a TOML text."""
+    try:
+        document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"job file {path}: {error}", "It must be TOML: [stage] headings and key = value.") from None
+        raise SettingsError(f"{origin}: {error}", "It must be TOML: [stage] headings and key = value.") from None
     flat: dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, dict):

@@ -34,8 +34,9 @@ ALLOWED: dict[str, set[str]] = {
 }
 ALLOWED["stages"] |= {"lloyd", "compute", "engine"}
 ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", ""}
-ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline"}
-ALLOWED[""] = {"api"}  # daskim/__init__.py, on first use
+ALLOWED["results"] = GROUND | {"kernels", "lake", "settings", "store", "kept"}
+ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline", "results"}
+ALLOWED[""] = {"api", "results"}  # daskim/__init__.py, on first use
 ALLOWED["jobs"] = ALLOWED["api"] | {"api", "synthetic"}
 
 # Library: the parts of daskim that may import it (a path from the package; a folder stands for all below).

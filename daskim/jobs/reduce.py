@@ -9,11 +9,12 @@ from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from daskim import __version__
 from daskim.errors import SettingsError, SourceError
-from daskim.jobs.terminal import Display, plain, print_table, run_command
+from daskim.jobs.options import bytes_of, number_of, run_options_of, size_text, storage_options
+from daskim.jobs.terminal import Display, plain, print_table, run_app
 from daskim.settings import Settings, job_file, parse_assignment, resolve
 
 __all__ = ["app", "main"]
@@ -140,7 +141,7 @@ def reduce(
         "wavelets.name": wavelet,
         "wavelets.level": level,
         "columns.tau": tau,
-        "clusters.n_clusters": _number(n_clusters),
+        "clusters.n_clusters": number_of(n_clusters),
         "clusters.by": cluster_by,
         "clusters.verify": verify,
         "candidates.method": candidates,
@@ -162,13 +163,13 @@ def reduce(
         layers.append((f"job file {job}", job_file(job)))
     layers.append(("--set", dict(parse_assignment(text) for text in set or [])))
     layers.append(("command line", {key: value for key, value in flags.items() if value is not None}))
-    options = _options(storage_option or [])
+    options = storage_options(storage_option or [])
     if not run:
         raise SettingsError("--run is empty", "Give a directory or an fsspec URL.")
     with Display(quiet=quiet, as_json=json) as display, tempfile.TemporaryDirectory() as scratch:
         settings, demo = _settings(inputs, layers, run, Path(scratch) if plan else None)
         if plan:
-            return _show_plan(settings, run, cluster, workers, _bytes(memory), options, json)
+            return _show_plan(settings, run, cluster, workers, bytes_of(memory), options, json)
         from daskim.api import reduce as library_call
 
         found = library_call(
@@ -177,10 +178,10 @@ def reduce(
             settings=settings,
             cluster=cluster,
             workers=workers,
-            memory=_bytes(memory),
+            memory=bytes_of(memory),
             restart=restart,
             storage_options=options,
-            run_options=_run_options(run, settings, options),
+            run_options=run_options_of(run, settings.source.inputs, options),
             progress=display,  # type: ignore[arg-type]
         )
     _show_result(found, demo, json, quiet)
@@ -237,7 +238,11 @@ def _show_plan(
     place = open_place(cluster, workers=workers, memory=memory)
     try:
         states, size, context = preview_run(
-            settings, run, place, storage_options=options, run_options=_run_options(run, settings, options)
+            settings,
+            run,
+            place,
+            storage_options=options,
+            run_options=run_options_of(run, settings.source.inputs, options),
         )
     finally:
         place.close()
@@ -254,7 +259,7 @@ def _show_plan(
             f"{size.n:,} images of {size.height} x {size.width} x {size.channels}, {size.columns:,} coefficients, "
             f"{size.n_clusters:,} clusters, {place.workers} workers ({place.name})",
             ["stage", "state", "blocks", "reads", "writes", "memory per worker", "limit"],
-            [(*row[:3], *map(_size, row[3:])) for row in rows],
+            [(*row[:3], *map(size_text, row[3:])) for row in rows],
             numbers=5,
         )
         for state in states:
@@ -296,7 +301,7 @@ def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None
     ]
     print_table("", ["", "images", ""], [(name, f"{count:,}", note) for name, count, note in rows])
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
-    print(f"{summary['seconds_total']:.1f} s ({seconds}), peak memory {_size(summary['peak_rss_bytes'])}")
+    print(f"{summary['seconds_total']:.1f} s ({seconds}), peak memory {size_text(summary['peak_rss_bytes'])}")
     tables = "tables/plan, tables/influential" + (", tables/pairs, tables/anomalies" if pairs is not None else "")
     print(plain(f"The plan is in {found.run}: keep.txt, drop.txt, {tables}, summary.json"))
 
@@ -326,71 +331,9 @@ def _joined(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def _number(text: str | None) -> int | float | str | None:
-    """A number where the text is one; else the text, which the settings judge."""
-    try:
-        value = float(text) if text is not None else None
-    except ValueError:
-        return text
-    return int(value) if value is not None and value >= 1 and value.is_integer() else value
-
-
-def _run_options(run: str, settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
-    """The fsspec options for RUN: those of the INPUT where both are of one kind."""
-    return options if _kind(run) in {_kind(item) for item in settings.source.inputs} else {}
-
-
-def _kind(url: str) -> str:
-    return url.partition("://")[0] if "://" in url else "file"
-
-
-def _options(items: list[str]) -> dict[str, Any]:
-    options = {}
-    for item in items:
-        key, sign, value = item.partition("=")
-        if not sign or not key:
-            raise SettingsError(
-                "--storage-option is not key=value", "Write --storage-option key=value, such as anon=true."
-            )
-        options[key] = parse_assignment(f"{key}={value}")[1]
-    return options
-
-
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
-    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-    number = text.strip().rstrip("BbKkMmGgIi ")
-    try:
-        value = float(number) * units[text.strip()[len(number) :].strip().upper()]
-    except (KeyError, ValueError):
-        value = 0
-    if not 1 <= value < float("inf"):
-        raise SettingsError(f"--memory {text}: no amount of memory", "Write a number with KB, MB or GB, such as 4GB.")
-    return int(value)
-
-
-def _size(value: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return ""
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Entry of the command; returns the exit code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in words
-
-    def work() -> int:
-        try:
-            result = app(words, exit_on_error=False, print_error=False)
-        except CycloptsError as error:
-            raise SettingsError(str(error), "See python -m daskim.jobs.reduce --help.") from None
-        return result if isinstance(result, int) else 0
-
-    return run_command(work, as_json=as_json)
+    return run_app(app, arguments)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
-from daskim.errors import DaskimError
+from cyclopts import App, CycloptsError
 
-__all__ = ["Display", "plain", "print_table", "run_command"]
+from daskim.errors import DaskimError, SettingsError
+
+__all__ = ["Display", "plain", "print_table", "run_app", "run_command"]
 
 # Off a terminal, at most one line about progress in this many seconds.
 LOG_SECONDS = 30.0
@@ -136,3 +138,17 @@ def run_command(work: Callable[[], int], *, as_json: bool) -> int:
     except KeyboardInterrupt:
         print("interrupted: finished blocks are kept; the same command goes on from there", file=sys.stderr)
         return 130
+
+
+def run_app(app: App, arguments: list[str] | None = None) -> int:
+    """Read the words of a command line and do what they say; the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+
+    def work() -> int:
+        try:
+            result = app(words, exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            raise SettingsError(str(error), f"See {app.name[0]} --help.") from None
+        return result if isinstance(result, int) else 0
+
+    return run_command(work, as_json="--json" in words)

@@ -14,7 +14,7 @@ from daskim.compute.threads import Threads
 from daskim.engine import Engine
 from daskim.store import Run
 
-Reduce = Callable[..., daskim.Reduction]
+Reduce = Callable[..., daskim.FinishedRun]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def reduce_arrays(tmp_path: Path) -> Reduce:
     """Run on images (n, h, w, c) or (n, h, w) u1 at their own size, with labels, and settings `stage__key=value`."""
     count = iter(range(1000))
 
-    def run_on(images: np.ndarray, labels: Any = None, *, threads: int = 2, **values: Any) -> daskim.Reduction:
+    def run_on(images: np.ndarray, labels: Any = None, *, threads: int = 2, **values: Any) -> daskim.FinishedRun:
         here = tmp_path / f"made{next(count)}"
         here.mkdir()
         np.savez(here / "set.npz", images=images, **({} if labels is None else {"labels": np.asarray(labels)}))

@@ -15,7 +15,7 @@ from daskim.settings import Settings
 from daskim.stages.clusters import choose_regime, wanted_clusters
 from daskim.synthetic import planted_families
 
-Reduce = Callable[..., daskim.Reduction]
+Reduce = Callable[..., daskim.FinishedRun]
 
 
 def same_partition(a: np.ndarray, b: np.ndarray) -> bool:

@@ -12,10 +12,10 @@ from daskim.errors import SettingsError
 from daskim.kernels.laplacian_score import heat_kernel_graph, laplacian_scores
 from daskim.synthetic import planted_families
 
-Reduce = Callable[..., daskim.Reduction]
+Reduce = Callable[..., daskim.FinishedRun]
 
 
-def stored(found: daskim.Reduction) -> np.ndarray:
+def stored(found: daskim.FinishedRun) -> np.ndarray:
     """W with its true scale."""
     from daskim.store import Run
 
@@ -23,7 +23,7 @@ def stored(found: daskim.Reduction) -> np.ndarray:
     return np.asarray(array[:]).astype(np.float64) * float(str(array.attrs["scale"]))
 
 
-def check_choice(found: daskim.Reduction, tau: float) -> None:
+def check_choice(found: daskim.FinishedRun, tau: float) -> None:
     """The kept columns of W are well conditioned; one more pivot would not be."""
     w = stored(found)
     table = found.table("columns")

@@ -18,7 +18,7 @@ from daskim.stages.clusters.points import points_of
 from daskim.stages.exact import exact_pairs, suspects
 from daskim.synthetic import planted_families
 
-Reduce = Callable[..., daskim.Reduction]
+Reduce = Callable[..., daskim.FinishedRun]
 
 
 def table_of(rows: list[tuple[int, int, bool, int]]) -> pd.DataFrame:

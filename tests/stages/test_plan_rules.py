@@ -23,7 +23,7 @@ from daskim.stages.plan import plan_hash
 from daskim.store import Run
 from daskim.synthetic import planted_families
 
-Reduce = Callable[..., daskim.Reduction]
+Reduce = Callable[..., daskim.FinishedRun]
 
 groups = st.integers(1, 12).flatmap(
     lambda k: st.tuples(
@@ -59,12 +59,12 @@ def test_rms_is_that_of_the_pixels(images: np.ndarray) -> None:
     np.testing.assert_allclose(rms_to(images[0], images[1:]), expected, rtol=1e-12)
 
 
-def sealed_facts(found: daskim.Reduction) -> dict[str, Any]:
+def sealed_facts(found: daskim.FinishedRun) -> dict[str, Any]:
     """What the stage `plan` told."""
     return (Run(found.run).read_json("state", "plan", "sealed.json") or {})["facts"]  # type: ignore[no-any-return]
 
 
-def check_tables(found: daskim.Reduction) -> None:
+def check_tables(found: daskim.FinishedRun) -> None:
     """What holds of every plan."""
     plan = found.plan
     assert plan["row"].tolist() == list(range(found.summary["n_images"]))
@@ -139,7 +139,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def kept_of_family(folder: Path, run: Path, **values: object) -> tuple[daskim.Reduction, list[int]]:
+def kept_of_family(folder: Path, run: Path, **values: object) -> tuple[daskim.FinishedRun, list[int]]:
     settings = {"images.size": "8x8", "images.filter": "area", "clusters.n_clusters": 7, "plan.max_rms": 60.0}
     settings.update({key.replace("__", "."): value for key, value in values.items()})
     found = daskim.reduce(folder, run=run, settings=settings)

@@ -18,20 +18,20 @@ from daskim.plugins import find
 from daskim.store import Run
 from daskim.synthetic import planted_families
 
-Reduce = Callable[..., daskim.Reduction]
+Reduce = Callable[..., daskim.FinishedRun]
 SIDE = 32
 
 
-def sealed_facts(found: daskim.Reduction) -> dict[str, Any]:
+def sealed_facts(found: daskim.FinishedRun) -> dict[str, Any]:
     """What the stage `plan` told."""
     return (Run(found.run).read_json("state", "plan", "sealed.json") or {})["facts"]  # type: ignore[no-any-return]
 
 
-def dropped(found: daskim.Reduction) -> list[int]:
+def dropped(found: daskim.FinishedRun) -> list[int]:
     return found.plan.loc[found.plan["decision"] == "drop", "row"].tolist()
 
 
-def kept_row_of(found: daskim.Reduction) -> dict[int, int]:
+def kept_row_of(found: daskim.FinishedRun) -> dict[int, int]:
     row = dict(zip(found.plan["id"], found.plan["row"]))
     plan = found.plan[found.plan["decision"] == "drop"]
     return {own: row[kept] for own, kept in zip(plan["row"], plan["kept_id"])}

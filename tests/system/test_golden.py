@@ -12,7 +12,7 @@ import daskim
 
 
 @pytest.fixture(scope="module")
-def fish(data: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.Reduction:
+def fish(data: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.FinishedRun:
     """aquarium_fish of CIFAR-100, train: 500 images, 470 clusters (paper, section 5.2)."""
     return daskim.reduce(
         data / "cifar100_aquarium_fish" / "train",
@@ -21,7 +21,7 @@ def fish(data: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.Reducti
     )
 
 
-def test_aquarium_fish_keeps_495_columns(fish: daskim.Reduction) -> None:
+def test_aquarium_fish_keeps_495_columns(fish: daskim.FinishedRun) -> None:
     columns = fish.summary["columns"]
     assert (columns["d"], columns["m"], columns["rank"]) == (3072, 495, 495)
     assert columns["cond"] < 1e5
@@ -31,7 +31,7 @@ def test_aquarium_fish_keeps_495_columns(fish: daskim.Reduction) -> None:
     assert len(condition) >= 64
 
 
-def test_the_five_identical_pairs_of_aquarium_fish_share_a_cluster_each(fish: daskim.Reduction, data: Path) -> None:
+def test_the_five_identical_pairs_of_aquarium_fish_share_a_cluster_each(fish: daskim.FinishedRun, data: Path) -> None:
     groups = pd.read_csv(data / "cifar100_aquarium_fish" / "exact_pixel_groups.csv")
     train = groups[groups["file"].str.startswith("train/")]
     cluster = dict(zip(fish.plan["id"], fish.plan["cluster"]))

@@ -15,7 +15,7 @@ from daskim.similarities import score
 
 
 @pytest.fixture(scope="module")
-def fish(data: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.Reduction:
+def fish(data: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.FinishedRun:
     return daskim.reduce(
         data / "cifar100_aquarium_fish" / "train",
         run=tmp_path_factory.mktemp("fish") / "run",
@@ -23,7 +23,7 @@ def fish(data: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.Reducti
     )
 
 
-def test_similarities_of_aquarium_fish(fish: daskim.Reduction) -> None:
+def test_similarities_of_aquarium_fish(fish: daskim.FinishedRun) -> None:
     pairs = fish.pairs
     assert len(pairs) == 500 * 499 // 2 == len(pairs.drop_duplicates(["a", "b"]))
     assert (pairs["a"] < pairs["b"]).all()
@@ -34,7 +34,7 @@ def test_similarities_of_aquarium_fish(fish: daskim.Reduction) -> None:
     assert (similarity > 0.999).sum() == 5
 
 
-def test_spectrum_of_aquarium_fish_gives_454_clusters(fish: daskim.Reduction) -> None:
+def test_spectrum_of_aquarium_fish_gives_454_clusters(fish: daskim.FinishedRun) -> None:
     spectrum = fish.summary["spectrum"]
     assert spectrum["gaps"] == {"count": 46, "lower": 46, "upper": 46}
     assert spectrum["n_clusters"] == 454 == fish.summary["n_clusters"]
@@ -45,7 +45,7 @@ def test_spectrum_of_aquarium_fish_gives_454_clusters(fish: daskim.Reduction) ->
     assert (curve["complement"] + curve["literal"] >= 500).all()
 
 
-def test_identical_pairs_share_a_spectral_cluster(fish: daskim.Reduction, data: Path) -> None:
+def test_identical_pairs_share_a_spectral_cluster(fish: daskim.FinishedRun, data: Path) -> None:
     groups = pd.read_csv(data / "cifar100_aquarium_fish" / "exact_pixel_groups.csv")
     train = groups[groups["file"].str.startswith("train/")]
     cluster = dict(zip(fish.plan["id"], fish.plan["cluster"]))
@@ -54,7 +54,7 @@ def test_identical_pairs_share_a_spectral_cluster(fish: daskim.Reduction, data: 
     assert all(cluster[a] == cluster[b] for a, b in pairs)
 
 
-def test_extremes_of_aquarium_fish(fish: daskim.Reduction) -> None:
+def test_extremes_of_aquarium_fish(fish: daskim.FinishedRun) -> None:
     extremes = fish.extremes
     worst = extremes[extremes["kind"] == "most dissimilar pair"].sort_values("rank")
     assert worst["similarity"].iloc[0] == pytest.approx(-0.54200676, abs=5e-9)

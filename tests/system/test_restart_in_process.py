@@ -13,7 +13,7 @@ from daskim.errors import DaskimError, StaleRun
 from daskim.synthetic import planted_families
 
 
-def plan_of(found: daskim.Reduction) -> pd.DataFrame:
+def plan_of(found: daskim.FinishedRun) -> pd.DataFrame:
     return found.plan[["id", "decision", "kept_id", "rule", "cluster", "rms"]]
 
 

@@ -28,7 +28,7 @@ def source(planted: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reference(source: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.Reduction:
+def reference(source: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.FinishedRun:
     return daskim.reduce(source, run=tmp_path_factory.mktemp("reference") / "run", settings=SETTINGS, workers=1)
 
 
@@ -51,7 +51,7 @@ def scheduler() -> Iterator[str]:
         process.communicate(timeout=60)
 
 
-def same_tables(one: daskim.Reduction, other: daskim.Reduction) -> None:
+def same_tables(one: daskim.FinishedRun, other: daskim.FinishedRun) -> None:
     assert one.summary["plan_hash"] == other.summary["plan_hash"]
     assert one.summary["columns"]["m"] == other.summary["columns"]["m"]
     for name in ("plan", "pairs", "influential", "clusters", "images"):
@@ -61,13 +61,15 @@ def same_tables(one: daskim.Reduction, other: daskim.Reduction) -> None:
 
 @pytest.mark.parametrize("rows", [97, 500])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_blocks_and_threads(source: Path, reference: daskim.Reduction, rows: int, workers: int, tmp_path: Path) -> None:
+def test_blocks_and_threads(
+    source: Path, reference: daskim.FinishedRun, rows: int, workers: int, tmp_path: Path
+) -> None:
     found = daskim.reduce(source, run=tmp_path / "run", settings={**SETTINGS, "blocks.rows": rows}, workers=workers)
     same_tables(found, reference)
 
 
 @pytest.mark.slow
-def test_processes(source: Path, reference: daskim.Reduction, tmp_path: Path, command: Any) -> None:
+def test_processes(source: Path, reference: daskim.FinishedRun, tmp_path: Path, command: Any) -> None:
     done = command(source, "--run", tmp_path / "run", "--n-clusters", 0.88, "--cluster", "local", "--workers", 2)
     assert done.returncode == 0, done.stderr
     same_tables(daskim.open_run(tmp_path / "run"), reference)
@@ -75,14 +77,14 @@ def test_processes(source: Path, reference: daskim.Reduction, tmp_path: Path, co
 
 @pytest.mark.slow
 def test_a_scheduler_by_its_address(
-    source: Path, reference: daskim.Reduction, scheduler: str, tmp_path: Path, command: Any
+    source: Path, reference: daskim.FinishedRun, scheduler: str, tmp_path: Path, command: Any
 ) -> None:
     done = command(source, "--run", tmp_path / "run", "--n-clusters", 0.88, "--cluster", f"address:{scheduler}")
     assert done.returncode == 0, done.stderr
     same_tables(daskim.open_run(tmp_path / "run"), reference)
 
 
-def test_from_another_directory(source: Path, reference: daskim.Reduction, tmp_path: Path, command: Any) -> None:
+def test_from_another_directory(source: Path, reference: daskim.FinishedRun, tmp_path: Path, command: Any) -> None:
     shutil.copy(source, tmp_path / source.name)
     done = command(source.name, "--run", "here", "--n-clusters", 0.88, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -103,7 +105,7 @@ def test_another_wavelet_gives_the_same_for_other_blocks(source: Path, tmp_path:
 
 @pytest.mark.slow
 def test_a_killed_worker_process_costs_nothing_but_time(
-    source: Path, reference: daskim.Reduction, tmp_path: Path
+    source: Path, reference: daskim.FinishedRun, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     words = [str(source), "--run", str(run), "--n-clusters", "0.88", "--set", "blocks.rows=30"]

@@ -22,13 +22,13 @@ SETTINGS = {"method": "similarity", "images.size": "16x16", "similarities.name":
 
 
 @pytest.fixture(scope="module")
-def reference(source: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.Reduction:
+def reference(source: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.FinishedRun:
     found = daskim.reduce(source, run=tmp_path_factory.mktemp("reference") / "run", settings=SETTINGS, workers=1)
     assert found.summary["similarities"]["near"] > 50
     return found
 
 
-def same_tables(one: daskim.Reduction, other: daskim.Reduction) -> None:
+def same_tables(one: daskim.FinishedRun, other: daskim.FinishedRun) -> None:
     assert one.summary["plan_hash"] == other.summary["plan_hash"]
     for name in TABLES:
         left, right = one.table(name), other.table(name)
@@ -37,13 +37,15 @@ def same_tables(one: daskim.Reduction, other: daskim.Reduction) -> None:
 
 
 @pytest.mark.parametrize(("rows", "workers"), [(97, 1), (97, 2), (500, 2)])
-def test_blocks_and_threads(source: Path, reference: daskim.Reduction, rows: int, workers: int, tmp_path: Path) -> None:
+def test_blocks_and_threads(
+    source: Path, reference: daskim.FinishedRun, rows: int, workers: int, tmp_path: Path
+) -> None:
     found = daskim.reduce(source, run=tmp_path / "run", settings={**SETTINGS, "blocks.rows": rows}, workers=workers)
     same_tables(found, reference)
 
 
 @pytest.mark.slow
-def test_processes(source: Path, reference: daskim.Reduction, tmp_path: Path) -> None:
+def test_processes(source: Path, reference: daskim.FinishedRun, tmp_path: Path) -> None:
     found = daskim.reduce(source, run=tmp_path / "run", settings=SETTINGS, cluster="local", workers=2)
     same_tables(found, reference)
 

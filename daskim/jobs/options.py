@@ -1,0 +1,66 @@
+"""Values of the command line that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from daskim.errors import SettingsError
+from daskim.settings import parse_assignment
+
+__all__ = ["bytes_of", "number_of", "run_options_of", "size_text", "storage_options"]
+
+
+def number_of(text: str | None) -> int | float | str | None:
+    """A number where the text is one; else the text, which the settings judge."""
+    try:
+        value = float(text) if text is not None else None
+    except ValueError:
+        return text
+    return int(value) if value is not None and value >= 1 and value.is_integer() else value
+
+
+def run_options_of(run: str, inputs: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+    """The fsspec options for RUN: those of the INPUT where both are of one kind."""
+    return options if _kind(run) in {_kind(item) for item in inputs} else {}
+
+
+def _kind(url: str) -> str:
+    return url.partition("://")[0] if "://" in url else "file"
+
+
+def storage_options(items: Sequence[str]) -> dict[str, Any]:
+    """--storage-option key=value, for fsspec."""
+    options = {}
+    for item in items:
+        key, sign, value = item.partition("=")
+        if not sign or not key:
+            raise SettingsError(
+                "--storage-option is not key=value", "Write --storage-option key=value, such as anon=true."
+            )
+        options[key] = parse_assignment(f"{key}={value}")[1]
+    return options
+
+
+def bytes_of(text: str | None) -> int | None:
+    """An amount of memory such as 4GB."""
+    if text is None:
+        return None
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+    number = text.strip().rstrip("BbKkMmGgIi ")
+    try:
+        value = float(number) * units[text.strip()[len(number) :].strip().upper()]
+    except (KeyError, ValueError):
+        value = 0
+    if not 1 <= value < float("inf"):
+        raise SettingsError(f"--memory {text}: no amount of memory", "Write a number with KB, MB or GB, such as 4GB.")
+    return int(value)
+
+
+def size_text(value: float) -> str:
+    """An amount of memory in words."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return ""
