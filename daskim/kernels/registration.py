@@ -26,6 +26,7 @@ __all__ = [
     "cell_means",
     "cell_weights",
     "centred",
+    "detrended",
     "match",
     "move",
     "overlap",
@@ -196,6 +197,21 @@ def centred(images: Stack) -> Stack:
     """Images (p, y, c, x) less the mean of each channel."""
     _, height, _, width = images.shape
     return images - (_channel_sums(images) / np.float32(height * width))[:, None, :, None]
+
+
+def detrended(images: Stack) -> Stack:
+    """Images (p, y, c, x) less the plane of least squares of each channel: its mean and its gradients.
+
+    The coordinates are centred, so mean and both slopes are orthogonal and come one by one.
+    """
+    level = centred(images)
+    _, height, _, width = images.shape
+    y, x = (np.arange(side, dtype=images.dtype) - images.dtype.type((side - 1) / 2) for side in (height, width))
+    down = np.einsum("pycx,y->pc", level, y / max((y @ y) * width, 1))
+    across = np.einsum("pycx,x->pc", level, x / max((x @ x) * height, 1))
+    level -= down[:, None, :, None] * y[None, :, None, None]
+    level -= across[:, None, :, None] * x
+    return level
 
 
 def _channel_sums(images: Stack) -> Stack:

@@ -2,7 +2,8 @@
 
 The pair is registered (`daskim.kernels.registration`), from ten starts compared on the coarsest level: mirrored or
 not, and either image a centre crop of the other (7/8 or 3/4 of its side). Of the registered images, their brightness
-and contrast matched over what both show, the similarity is the product of
+and contrast matched over what both show and the plane of each channel removed (two clear skies share their gradient,
+and nothing else), the similarity is the product of
 
     contrast-structure   mean over 7 x 7 windows of SSIM's (2 cov + C2) / (var + var' + C2), channels summed first
                          (Wang et al. 2004, equation 13 without the luminance term)
@@ -29,6 +30,7 @@ from daskim.kernels.registration import (
     cell_means,
     cell_weights,
     centred,
+    detrended,
     match,
     move,
     overlap,
@@ -87,7 +89,7 @@ class Aligned:
     screens = True
     reports = ("mirrored", "scale_y", "scale_x", "shift_y", "shift_x", "overlap", "level")
     threshold = 0.6
-    versions: ClassVar[dict[str, str]] = {"aligned": "1"}
+    versions: ClassVar[dict[str, str]] = {"aligned": "2"}
 
     def __init__(self, shape: tuple[int, ...], *, screen: bool = True) -> None:
         height, width, channels = shape
@@ -302,8 +304,8 @@ def _windows(
     p, height, channels, width = template.shape
     dtype = template.dtype
     maps = np.empty((p, height, 2 * channels + 3, width), dtype=dtype)
-    maps[:, :, :channels] = centred(template)
-    maps[:, :, channels : 2 * channels] = centred(moved)
+    maps[:, :, :channels] = detrended(template)
+    maps[:, :, channels : 2 * channels] = detrended(moved)
     one, other = maps[:, :, :channels], maps[:, :, channels : 2 * channels]
     for at, (a, b) in enumerate(((one, one), (other, other), (one, other))):
         np.einsum("pycx,pycx->pyx", a, b, out=maps[:, :, 2 * channels + at])

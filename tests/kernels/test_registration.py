@@ -16,6 +16,7 @@ from daskim.kernels.registration import (
     cell_means,
     cell_weights,
     centred,
+    detrended,
     match,
     move,
     overlap,
@@ -349,3 +350,15 @@ def test_cell_means_of_images() -> None:
     found = cell_means(images, cell_weights(12, 4), cell_weights(20, 5))
     np.testing.assert_allclose(found, images.reshape(3, 4, 3, 2, 5, 4).mean(axis=(2, 5)), rtol=1e-5)
     assert cell_means(images[:0], cell_weights(12, 4), cell_weights(20, 5)).shape == (0, 4, 2, 5)
+
+
+@given(seed=st.integers(0, 2**16), height=st.integers(2, 9), width=st.integers(2, 9))
+def test_detrended_is_the_remainder_of_least_squares(seed: int, height: int, width: int) -> None:
+    images = np.random.default_rng(seed).uniform(0, 255, (2, height, 3, width))
+    y, x = np.mgrid[:height, :width].reshape(2, -1).astype(float)
+    plane = np.stack([np.ones_like(y), y, x], axis=1)
+    for image, found in zip(images, detrended(images)):
+        for channel in range(3):
+            values = image[:, channel].ravel()
+            rest = values - plane @ np.linalg.lstsq(plane, values, rcond=None)[0]
+            np.testing.assert_allclose(found[:, channel].ravel(), rest, atol=1e-8)

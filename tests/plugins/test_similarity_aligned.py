@@ -277,3 +277,17 @@ def test_a_pair_does_not_depend_on_its_batch(screen: bool) -> None:
     for batch in (1, 3, 100):
         similarity.batch = batch
         np.testing.assert_array_equal(score(similarity, parts, parts, i, j), whole)
+
+
+def test_skies_share_nothing_but_their_gradient() -> None:
+    """Two unrelated ramps of light with hardly any grain are no near-duplicates."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[:32, :32] / 31.0
+    slopes = rng.uniform(30, 90, (40, 1, 1, 1))
+    skies = 90 + slopes * y[None, :, :, None] + 8 * x[None, :, :, None] + rng.normal(0, 1.0, (40, 32, 32, 3))
+    images = np.clip(np.rint(skies), 0, 255).astype(np.uint8)
+    similarity = Aligned((32, 32, 3), screen=False)
+    parts = similarity.parts(images, np.float64)
+    one, other = np.triu_indices(40, 1)
+    found = similarity.compare([part[one] for part in parts], [part[other] for part in parts])[:, 0]
+    assert (found >= similarity.threshold).mean() < 0.1
