@@ -21,7 +21,7 @@ from daskim.compute import Place
 from daskim.errors import BlockFailed, DaskimError
 from daskim.store import Run
 
-__all__ = ["Engine", "Fold", "Progress"]
+__all__ = ["Engine", "Fold", "Progress", "total"]
 
 Info = dict[str, Any]
 
@@ -142,6 +142,14 @@ class Engine:
                 self.run.remove("partial", stage, f"{name}.npy")
             names = [f"{prefix}-{key}" for key in keys]
         return self.run.load("partial", stage, f"{names[0]}.npy")
+
+
+def total(parts: Iterator[np.ndarray]) -> np.ndarray:
+    """Sum of arrays of one shape, in their order: the `combine` of a fold that adds."""
+    summed = next(parts).copy()
+    for part in parts:
+        summed += part
+    return summed
 
 
 class _Lazy(Sequence[tuple[Any, ...]]):

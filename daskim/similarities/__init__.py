@@ -26,7 +26,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["NEAR", "Parts", "Similarity", "decided", "decided_bytes", "score"]
+__all__ = ["NEAR", "Parts", "Similarity", "decided", "decided_bytes", "score", "score_images"]
 
 Parts = tuple[np.ndarray, ...]
 # As near to a threshold float64 decides. Float32 is within 3e-5 of it, by the test of every file of this folder.
@@ -96,9 +96,9 @@ def decided(
     ndarray, shape (p, 1 + len(reports)), float64
         As of `score`: within 1e-4 of the threshold accurate to float64, elsewhere to float32.
     """
-    found = _compared(similarity, left, right, i, j, np.float32)
+    found = score_images(similarity, left, right, i, j, np.float32)
     near = np.flatnonzero(np.abs(found[:, 0] - threshold) <= NEAR)
-    found[near] = _compared(similarity, left, right, i[near], j[near], np.float64)
+    found[near] = score_images(similarity, left, right, i[near], j[near], np.float64)
     return found
 
 
@@ -108,10 +108,10 @@ def decided_bytes(similarity: Similarity) -> int:
     return 5 * max(PARTS_BYTES, similarity.pair_bytes // 2) + similarity.batch * similarity.pair_bytes
 
 
-def _compared(
+def score_images(
     similarity: Similarity, left: np.ndarray, right: np.ndarray, i: np.ndarray, j: np.ndarray, dtype: DTypeLike
 ) -> NDArray[np.float64]:
-    """`score` of images, whose parts are made block by block."""
+    """`score` of pairs of images left[i[t]] and right[j[t]], whose parts are made block by block in `dtype`."""
     out = np.empty((len(i), 1 + len(similarity.reports)))
     if not len(i):
         return out

@@ -7,14 +7,13 @@ inside k-means cells, each form of an image in the `candidates.probes` cells nea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
-from daskim.engine import Fold
+from daskim.engine import Fold, total
 from daskim.kept import take
 from daskim.kernels.coarse import forms, width
 from daskim.kernels.kmeans import nearest_centres, seed_centres
@@ -132,20 +131,13 @@ def _gram(block: np.ndarray) -> np.ndarray:
     return whole.T @ whole
 
 
-def _added(parts: Iterator[np.ndarray]) -> np.ndarray:
-    total = next(parts).copy()
-    for part in parts:
-        total += part
-    return total
-
-
 def _features(context: Context) -> None:
     """Leave the array `coarse` (n, forms * k) in the run."""
     run, size, settings = context.run, context.known, context.settings.candidates
     images = da.from_zarr(run.array("images"))
     if not run.exists("partial", NAME, "directions.npy"):
         leaves = images.rechunk((_rows(LEAF, size.pixels, PIXELS), -1, -1, -1))
-        gram = context.engine.fold(NAME, "coarse-gram", leaves, Fold(_gram, _added))
+        gram = context.engine.fold(NAME, "coarse-gram", leaves, Fold(_gram, total))
         directions = principal_directions(gram, min(settings.directions, width(size.channels)))
         run.save(directions.astype(np.float32), "partial", NAME, "directions.npy")
     columns = form_count(settings) * run.load("partial", NAME, "directions.npy").shape[1]

@@ -8,11 +8,11 @@ from functools import partial
 import dask.array as da
 import numpy as np
 
-from daskim.engine import Engine, Fold
+from daskim.engine import Engine, Fold, total
 from daskim.kernels import qr
 from daskim.store import Run
 
-__all__ = ["add", "factor_of", "leaf_rows", "stack"]
+__all__ = ["factor_of", "leaf_rows", "stack"]
 
 # The Gram matrix is summed in at most this many parts, so that what waits on disk is bounded whatever n.
 PARTS = 64
@@ -24,14 +24,6 @@ def leaf_rows(method: str, n: int, d: int) -> int:
         return max(4 * d, 1024)
     leaves = min(max(n // 8192, 8), PARTS)
     return max(1024, -(-n // (leaves * 512)) * 512)
-
-
-def add(parts: Iterator[np.ndarray]) -> np.ndarray:
-    """Sum of Gram matrices."""
-    total = next(parts).copy()
-    for part in parts:
-        total += part
-    return total
 
 
 def stack(parts: Iterator[np.ndarray]) -> np.ndarray:
@@ -48,6 +40,6 @@ def factor_of(
         r = engine.fold("columns", "tsqr", coefficients, Fold(qr.r_factor, stack))
         engine.progress.begin("columns", "factor", 1, 0)
         return qr.pivoted_qr(r, stop=stop), np.flatnonzero(~r.any(axis=0))
-    total = engine.fold("columns", "gram", coefficients, Fold(partial(qr.gram, leaf=1024), add, fan_in=8))
+    gram = engine.fold("columns", "gram", coefficients, Fold(partial(qr.gram, leaf=1024), total, fan_in=8))
     engine.progress.begin("columns", "factor", 1, 0)
-    return qr.pivoted_cholesky(total, stop=stop), np.flatnonzero(np.diagonal(total) == 0)
+    return qr.pivoted_cholesky(gram, stop=stop), np.flatnonzero(np.diagonal(gram) == 0)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import DTypeLike
 
 from daskim.plugins import similarity_of
-from daskim.similarities import NEAR, Parts, Similarity, score
+from daskim.similarities import NEAR, Parts, Similarity, score, score_images
 from daskim.stages.similarities.pictures import NAME, Shown
 from daskim.store import Run
 
@@ -23,6 +23,8 @@ __all__ = ["PARTS_BYTES", "PIECE", "Job", "compare_part", "compare_sample", "com
 PARTS_BYTES = 256_000_000
 # Images whose parts are made together.
 PIECE = 64
+# Pairs near the threshold that are decided together.
+DECIDED = 64
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,12 @@ def compared(job: Job, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarra
 
 
 def _decided(job: Job, similarity: Similarity, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The same in float64."""
+    """The same in float64; of few pairs together, as their images are held."""
     out = []
-    for start in range(0, len(a), 64):
-        some = slice(start, start + 64)
-        rows, at = np.unique(np.concatenate([a[some], b[some]]), return_inverse=True)
-        parts = similarity.parts(job.shown.take(rows), np.float64)
-        half = len(a[some])
-        out.append(score(similarity, parts, parts, at[:half], at[half:]))
+    for start in range(0, len(a), DECIDED):
+        rows, at = np.unique(np.stack([a[start : start + DECIDED], b[start : start + DECIDED]]), return_inverse=True)
+        images, (one, other) = job.shown.take(rows), at.reshape(2, -1)
+        out.append(score_images(similarity, images, images, one, other, np.float64))
     return np.concatenate(out)
 
 
