@@ -20,6 +20,7 @@ BENCHMARKS = {
     "lsh": "MinHash signatures and band pairs, against datasketch",
     "spectrum": "spectra by blocks and by Lanczos quadrature, against dense eigenvalues",
     "edits": "which edits each similarity joins with their original, and what it joins wrongly",
+    "training": "what the reduction costs a model: accuracies of a small net (needs torch; half an hour)",
     "reduce": "the whole job by stages, in processes of its own (minutes)",
 }
 
