@@ -10,19 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daskim.api import reduce
+    from daskim.api import compare, reduce
     from daskim.results import FinishedRun, open_run
 
 __version__ = "0.1.0"
-__all__ = ["FinishedRun", "__version__", "open_run", "reduce"]
+__all__ = ["FinishedRun", "__version__", "compare", "open_run", "reduce"]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `--help` does not wait for Dask."""
-    if name == "reduce":
-        from daskim.api import reduce
+    if name in ("compare", "reduce"):
+        from daskim import api
 
-        return reduce
+        return getattr(api, name)
     if name in ("FinishedRun", "open_run"):
         from daskim import results
 

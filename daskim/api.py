@@ -15,7 +15,7 @@ from daskim.settings import Settings, resolve
 from daskim.stages import Context, Size
 from daskim.store import Run
 
-__all__ = ["absolute_inputs", "open_place", "preview_run", "reduce", "run_settings"]
+__all__ = ["absolute_inputs", "compare", "compare_settings", "open_place", "preview_run", "reduce", "run_settings"]
 
 
 def reduce(
@@ -30,6 +30,7 @@ def reduce(
     storage_options: Mapping[str, Any] | None = None,
     run_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    report: bool = False,
 ) -> FinishedRun:
     """Which images of a set may go, and which are alike but labelled differently.
 
@@ -49,6 +50,8 @@ def reduce(
         A stage to be done again, with the later ones.
     storage_options, run_options : mapping, optional
         For fsspec: of the source and of the run.
+    report : bool
+        Leave a page to look at, `report.html`, in the run. If it cannot be made, that is said, and no error.
 
     Returns
     -------
@@ -69,15 +72,66 @@ def reduce(
     finally:
         if isinstance(cluster, str):
             place.close()
-    return FinishedRun(context.run.url, summary, dict(run_options or {}), folder)
+    found = FinishedRun(context.run.url, summary, dict(run_options or {}), folder)
+    if report:
+        from daskim.report.page import try_write_page
+
+        page = try_write_page(found, storage_options=storage_options)
+        if isinstance(page, str):
+            context.engine.progress.say(f"report: not made: {page}")
+    return found
+
+
+def compare(
+    train: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    test: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    *,
+    settings: Mapping[str, Any] | Settings | None = None,
+    **options: Any,
+) -> FinishedRun:
+    """Which images of one split have a twin in another: leaks from test into train.
+
+    Parameters
+    ----------
+    train : path or fsspec URL, or several
+        The training images, or, without `test`, a source with splits of its own.
+    test : path or fsspec URL, or several, optional
+    settings : mapping of "stage.key" to value, or Settings
+    **options
+        run, cluster, workers, memory, restart, storage_options, run_options, progress, report: see `reduce`.
+
+    Returns
+    -------
+    FinishedRun
+        With the tables `leakage` and `coverage` (`daskim.stages.leakage`), and `summary["leakage"]`.
+
+    Raises
+    ------
+    DaskimError
+        See `daskim.errors`.
+    """
+    if not isinstance(settings, Settings):
+        settings = compare_settings(_items(train), [] if test is None else _items(test), settings or {})
+    return reduce(settings.source.inputs, settings=settings, **options)
+
+
+def compare_settings(train: Sequence[str], test: Sequence[str], values: Mapping[str, Any]) -> Settings:
+    """Settings of a comparison of two sources, or of the splits of one (`test` empty)."""
+    splits = {"source.splits": ("train",) * len(train) + ("test",) * len(test)} if test else {}
+    common = {"candidates.method": "auto", "candidates.across": "splits", **splits}
+    return run_settings([*train, *test], {**common, **values, "method": "compare"})
+
+
+def _items(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    items = [source] if isinstance(source, str | os.PathLike) else list(source)
+    return [os.fspath(item) for item in items]
 
 
 def run_settings(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], values: Mapping[str, Any]
 ) -> Settings:
     """Settings for a source: local paths made absolute, so that a run can go on from another directory."""
-    items = [source] if isinstance(source, str | os.PathLike) else list(source)
-    inputs = absolute_inputs([os.fspath(item) for item in items])
+    inputs = absolute_inputs(_items(source))
     return resolve([("settings", {**values, "source.inputs": inputs})])
 
 

@@ -4,7 +4,7 @@ Every error says what is wrong, where, and what to do next. Anything that is not
 and leaves the process with exit code 1 and its traceback.
 
 Exit codes: 0 finished, 1 bug, 2 usage or settings, 3 too many bad files, 4 a source or run that cannot be
-reached, 5 a block failed, 7 a stale run, 8 a guard of the plan. (6 is kept for conditions that a caller sets.)
+reached, 5 a block failed, 6 a condition of --fail-on is met, 7 a stale run, 8 a guard of the plan.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from difflib import get_close_matches
 __all__ = [
     "BadInputs",
     "BlockFailed",
+    "ConditionMet",
     "DaskimError",
     "GuardTripped",
     "SettingsError",
@@ -68,6 +69,12 @@ class BlockFailed(DaskimError):
     """A block of work raised; the run is left so that it resumes."""
 
     exit_code = 5
+
+
+class ConditionMet(DaskimError):
+    """The run is finished, and what it found meets a condition that its caller set (`--fail-on`)."""
+
+    exit_code = 6
 
 
 class StaleRun(DaskimError):

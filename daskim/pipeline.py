@@ -29,6 +29,7 @@ from daskim.stages import (
     exact,
     images,
     index,
+    leakage,
     plan,
     similarities,
     spectral,
@@ -41,11 +42,24 @@ __all__ = ["StageState", "execute", "memory_of", "preview", "refuse_misfit", "st
 READ = (index.STAGE, images.STAGE, exact.STAGE)
 COEFFICIENTS = (wavelets.STAGE, columns.STAGE)
 PAIRS = (candidates.STAGE, similarities.STAGE, spectrum.STAGE)
+# Pairs up to which candidates.method = auto compares all: about a minute of the similarity that takes longest.
+AUTO_PAIRS = 500_000
 # What an idle worker process holds after its imports, bytes. Measured: 230 to 360 MB; the larger figures where the
 # kernel keeps the pages of shared libraries as huge pages.
 IDLE = 480_000_000
 # Facts of the plan that the summary tells besides its counts.
-PLAN_FACTS = ("max_rms", "max_rms_why", "verify", "min_similarity", "n_refuted")
+PLAN_FACTS = ("max_rms", "max_rms_why", "verify", "min_similarity", "n_refuted", "reviewed")
+PLAN_COUNTS = (
+    "n_keep",
+    "n_drop",
+    "n_review",
+    "n_influential",
+    "n_influential_clusters",
+    "rules",
+    "plan_hash",
+)
+# Stages whose facts the summary repeats.
+TOLD = ("candidates", "similarities", "spectrum", "anomalies", "leakage")
 LIBRARIES = (
     "dask",
     "dask-ml",
@@ -89,6 +103,8 @@ def stages_of(settings: Settings) -> tuple[Stage, ...]:
         number = PAIRS if settings.clusters.n_clusters == "auto" else ()
         return (*READ, *COEFFICIENTS, *number, clusters.STAGE, plan.STAGE)
     needs = COEFFICIENTS if find("similarities", settings.similarities.name).of == "coefficients" else ()
+    if settings.method == "compare":
+        return (*READ, *needs, candidates.STAGE, similarities.STAGE, leakage.STAGE)
     return (*READ, *needs, *PAIRS, spectral.STAGE, anomalies.STAGE, plan.SIMILARITY_STAGE)
 
 
@@ -96,6 +112,26 @@ def _reads(context: Context, stage: Stage) -> list[str]:
     """Stages whose output a stage reads, of those that run."""
     names = {other.name for other in stages_of(context.settings)}
     return [name for name in stage.reads if name in names]
+
+
+def settled(settings: Settings, facts: Mapping[str, Any]) -> Settings:
+    """The settings with candidates.method = auto made a choice, now that the index tells how many images there are.
+
+    Raises
+    ------
+    SettingsError
+        Method compare without two splits.
+    """
+    counts = facts.get("splits", {})
+    if settings.method == "compare":
+        leakage.pairs_of_splits(settings.compare, counts)
+    if settings.candidates.method != "auto":
+        return settings
+    pairs = facts["n"] * (facts["n"] - 1) // 2
+    if settings.candidates.across == "splits":
+        pairs -= sum(count * (count - 1) // 2 for count in counts.values())
+    chosen = settings.candidates.model_copy(update={"method": "all" if pairs <= AUTO_PAIRS else "union"})
+    return settings.model_copy(update={"candidates": chosen})
 
 
 def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
@@ -117,9 +153,13 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
     stages = stages_of(context.settings)
     if restart is not None:
         _forget(context, stages, restart)
+    for stage in stages:
+        stage.files(context)  # what is missing or malformed is told before any work
     seals: dict[str, dict[str, Any]] = {}
     with PeakMemory() as memory:
         there = _seals(context, stages)
+        if "index" in there:
+            context.settings = settled(context.settings, there["index"]["facts"])
         for stage in stages:
             _refuse_stale(context, stage, there)
         context.run.write(b"A run of daskim: see summary.json.\n", RUN_MARK)
@@ -127,6 +167,8 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
         for stage in stages:
             seals[stage.name] = _one_stage(context, stage, seals, memory)
             if stage.name == "index":
+                context.settings = settled(context.settings, seals["index"]["facts"])
+                context.run.write(to_toml(context.settings).encode(), "settings.toml")
                 context.size = size_of(context.settings, seals["index"]["facts"])
                 workers = context.engine.place.workers
                 needs = {stage.name: stage.need(context.known, context.settings, workers) for stage in stages}
@@ -134,6 +176,11 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
             elif stage.name == "images":  # also when the images were done before: the bound is no part of them
                 images.refuse_bad(context.settings, context.run, seals["images"]["facts"]["status"])
         context.run.remove("partial")
+    if context.settings.plan.reviewed is None and context.run.exists("reviewed.csv"):
+        context.engine.progress.say(
+            f"the run holds verdicts of a person that its plan does not honour: add --reviewed {context.run.url}/"
+            "reviewed.csv --restart plan"
+        )
     if len(there) == len(stages):
         context.engine.progress.say("nothing was left to do: --restart index would list the source anew")
     summary = _summary(context, stages, seals, memory.bytes, time.monotonic() - started)
@@ -154,6 +201,8 @@ def preview(context: Context) -> tuple[list[StageState], Size]:
         known = sum(size for size in listing.table["bytes"].to_pylist() if size > 0)
         rows = index.block_rows(context.settings, n, shape)
         facts = {"n": n, "height": shape[0], "width": shape[1], "channels": shape[2], "rows": rows, "bytes": known}
+        facts["splits"] = index.splits_of(listing)
+    context.settings = settled(context.settings, facts)
     size = size_of(context.settings, facts)
     states = []
     for stage in stages:
@@ -250,6 +299,7 @@ def _recipe(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) ->
         fields = value.model_dump(mode="json") if hasattr(value, "model_dump") else None
         recipe.update({f"{key}.{k}": v for k, v in fields.items()} if fields is not None else {key: value})
     recipe.update({f"library {name}": text for name, text in stage.versions(context.settings).items()})
+    recipe.update(stage.files(context))
     for name in _reads(context, stage):
         seal = seals[name]
         recipe[f"stage {name}"] = seal["fingerprint"] + str(seal["facts"].get("content", ""))
@@ -310,13 +360,26 @@ def _notes(seals: dict[str, dict[str, Any]]) -> Iterator[str]:
         yield from seal["notes"]
 
 
+def _planned(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of the plan, and what it is from; a comparison has a plan only where one side yields."""
+    if "leakage" in facts:
+        made = facts["leakage"].get("plan", {})
+        return {name: made[name] for name in PLAN_COUNTS if name in made}
+    made = facts["plan"]
+    grouped = facts["clusters"] if "clusters" in facts else facts["spectral"]
+    return {
+        "n_clusters": grouped["n_clusters"],
+        **{name: made[name] for name in PLAN_COUNTS},
+        "clusters": {**grouped, "regime": grouped.get("regime", "none")},
+        "plan": {name: made[name] for name in PLAN_FACTS if name in made},
+    }
+
+
 def _summary(
     context: Context, stages: tuple[Stage, ...], seals: dict[str, dict[str, Any]], peak: int, seconds: float
 ) -> dict[str, Any]:
     facts = {name: seal["facts"] for name, seal in seals.items()}
     engine = context.engine
-    made = facts["plan"]
-    grouped = facts["clusters"] if "clusters" in facts else facts["spectral"]
     return {
         "daskim": __version__,
         "method": context.settings.method,
@@ -324,18 +387,9 @@ def _summary(
         "status": facts["images"]["status"],
         "ignored_files": facts["index"]["ignored"],
         "n_exact": facts["exact"]["n_exact"],
-        "n_clusters": grouped["n_clusters"],
-        "n_keep": made["n_keep"],
-        "n_drop": made["n_drop"],
-        "n_review": made["n_review"],
-        "n_influential": made["n_influential"],
-        "n_influential_clusters": made["n_influential_clusters"],
-        "rules": made["rules"],
-        "plan_hash": made["plan_hash"],
+        **_planned(facts),
         "columns": facts.get("columns"),
-        "clusters": {**grouped, "regime": grouped.get("regime", "none")},
-        **{name: facts[name] for name in ("candidates", "similarities", "spectrum", "anomalies") if name in facts},
-        "plan": {name: made[name] for name in PLAN_FACTS if name in made},
+        **{name: facts[name] for name in TOLD if name in facts},
         "notes": list(_notes(seals)),
         "seconds": {name: round(seal["seconds"], 3) for name, seal in seals.items()},
         "seconds_total": round(seconds, 3),

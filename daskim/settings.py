@@ -6,6 +6,7 @@ over the defaults below. An unknown key is refused with the nearest known ones.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -51,6 +52,9 @@ class Source(Section):
     """What is read."""
 
     inputs: tuple[str, ...] = Field((), description="paths or fsspec URLs; several make one set")
+    splits: tuple[str, ...] = Field(
+        (), description="a split for each input, which then stands before its ids; [] for the splits of the source"
+    )
     format: str = Field("auto", description="auto, folder, manifest, webdataset, parquet, array or idx")
     limit: int | None = Field(None, ge=1, description="only the first N images")
     sample: int | None = Field(None, ge=1, description="N images drawn at random")
@@ -151,10 +155,12 @@ class Clusters(Section):
 class Candidates(Section):
     """Which pairs get a similarity (method similarity)."""
 
-    method: Literal["all", "lsh", "join", "union"] = Field(
+    method: Literal["auto", "all", "lsh", "join", "union"] = Field(
         "union",
-        description="every pair (small sets), MinHash bands, nearest neighbours in coarse coefficients, or both",
+        description="every pair (small sets), MinHash bands, nearest neighbours in coarse coefficients, or both "
+        "(union); auto: all up to 500,000 pairs, union above",
     )
+    across: Literal["any", "splits"] = Field("any", description="splits: only pairs of images of different splits")
     max_pairs: int = Field(50_000_000, ge=1, description="candidate pairs at most; `all` is refused above it")
     mirror: bool = Field(True, description="mirrored copies are looked up too")
     crops: tuple[Annotated[float, Field(gt=0.3, lt=1.0)], ...] = Field(
@@ -227,6 +233,16 @@ class Plan(Section):
     min_per_class: int = Field(0, ge=0, description="images of a class that stay at least")
     max_drop: Share = Field(1.0, description="share of dropped images above which no plan is made")
     flat: Literal["keep", "exact"] = Field("keep", description="flat images: keep all, or drop exact copies")
+    reviewed: str | None = Field(
+        None, description="CSV a,b,verdict of pairs that a person called same, different, keep-a or keep-b"
+    )
+
+    @field_validator("reviewed")
+    @classmethod
+    def _reviewed(cls, value: str | None) -> str | None:
+        if value == "":
+            raise ValueError("give a file")
+        return value if value is None or "://" in value else os.path.abspath(value)
 
     @field_validator("policy")
     @classmethod
@@ -238,11 +254,27 @@ class Plan(Section):
         raise ValueError("choose " + ", ".join(known))
 
 
+class Compare(Section):
+    """Leaks between splits (method compare)."""
+
+    evaluate: tuple[str, ...] = Field(
+        (), description="splits whose images are looked up in the others; by default all but the training split"
+    )
+    per_image: int = Field(5, ge=1, description="twins that are listed of an image")
+    yields: Literal["none", "train", "test"] = Field(
+        "none",
+        description="who leaves the reduced set for a twin: nobody, the image that was compared with (train), or the "
+        "evaluated one (test)",
+    )
+
+
 class Settings(Section):
     """Everything that decides what a run computes (not where: that is the command line's --cluster)."""
 
-    method: Literal["wavelet", "similarity"] = Field(
-        "wavelet", description="wavelet: Algorithm 1, wavelets and clustering; similarity: Algorithm 2, pairs of images"
+    method: Literal["wavelet", "similarity", "compare"] = Field(
+        "wavelet",
+        description="wavelet: Algorithm 1, wavelets and clustering; similarity: Algorithm 2, pairs of images; compare: "
+        "leaks between splits",
     )
     source: Source = Source()
     images: Images = Images()
@@ -254,6 +286,7 @@ class Settings(Section):
     similarities: Similarities = Similarities()
     spectrum: Spectrum = Spectrum()
     plan: Plan = Plan()
+    compare: Compare = Compare()
 
     def get(self, key: str) -> Any:
         """The value of `stage.key`."""

@@ -17,7 +17,7 @@ import os
 import posixpath
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -93,8 +93,15 @@ class Run:
         with self._reached() as fs:
             return bytes(fs.cat_file(self.path(*parts)))
 
-    def write(self, data: bytes, *parts: str) -> None:
-        """Write one file so that it is there whole or not at all."""
+    def write(self, data: bytes, *parts: str, content_type: str | None = None) -> None:
+        """Write one file so that it is there whole or not at all.
+
+        Parameters
+        ----------
+        content_type : str, optional
+            What an object store says the file is, where it can be told: without it S3 gives application/octet-stream,
+            which a browser saves instead of showing.
+        """
         local = self.local
         if local is not None:
             with self._whole(local.joinpath(*parts)) as temporary:
@@ -103,7 +110,7 @@ class Run:
         fs, _ = self._fs()
         try:
             fs.makedirs(posixpath.dirname(self.path(*parts)), exist_ok=True)
-            fs.pipe_file(self.path(*parts), data)
+            fs.pipe_file(self.path(*parts), data, **_typed(fs.protocol, content_type))
         except OSError as error:
             raise self._unwritable(posixpath.join(*parts), error) from error
 
@@ -160,6 +167,14 @@ class Run:
 
     def read_part(self, table: str, key: str, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(io.BytesIO(self.read("tables", table, f"{key}.parquet")), columns=columns)
+
+    def batches(self, table: str, columns: list[str], rows: int = 1 << 17) -> Iterator[pa.Table]:
+        """All of a table's rows, at most `rows` of them in memory; columns that a table lacks are left out."""
+        for key in self.parts(table):
+            file = pq.ParquetFile(io.BytesIO(self.read("tables", table, f"{key}.parquet")))
+            there = [name for name in columns if name in file.schema_arrow.names]
+            for batch in file.iter_batches(batch_size=rows, columns=there):
+                yield pa.Table.from_batches([batch])
 
     def parts(self, table: str) -> list[str]:
         """Keys of the parts of a table, in order."""
@@ -290,6 +305,16 @@ class BlockCache:
         with self.lock:
             self.held.clear()
             self.bytes = 0
+
+
+def _typed(protocol: str | Sequence[str], content_type: str | None) -> dict[str, str]:
+    """How a file system is told the type of a file; nothing where it has no word for it."""
+    names = {protocol} if isinstance(protocol, str) else set(protocol)
+    if content_type is None:
+        return {}
+    if names & {"s3", "s3a"}:
+        return {"ContentType": content_type}
+    return {"content_type": content_type} if names & {"gs", "gcs"} else {}
 
 
 @lru_cache(maxsize=16)

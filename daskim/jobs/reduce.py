@@ -13,7 +13,10 @@ from cyclopts import App, Parameter
 
 from daskim import __version__
 from daskim.errors import SettingsError, SourceError
+from daskim.gates import check, parse_condition
+from daskim.jobs.finish import leave_report, show_report
 from daskim.jobs.options import bytes_of, number_of, run_options_of, size_text, storage_options
+from daskim.jobs.preview import show_plan
 from daskim.jobs.terminal import Display, plain, print_table, run_app
 from daskim.settings import Settings, job_file, parse_assignment, resolve
 
@@ -21,8 +24,9 @@ __all__ = ["app", "main"]
 
 EPILOGUE = """\
 Exit codes: 0 finished, 1 bug, 2 usage or settings, 3 too many broken images (--max-bad), 4 source, run or cluster
-cannot be reached, 5 a block failed, 7 the run was made with other settings, 8 a guard tripped (--max-drop), 130
-interrupted. A run that ended early goes on where it was when the same command is given again.
+cannot be reached, 5 a block failed, 6 a condition of --fail-on is met, 7 the run was made with other settings, 8 a
+guard tripped (--max-drop), 130 interrupted. A run that ended early goes on where it was when the same command is given
+again.
 """
 
 app = App(
@@ -126,6 +130,14 @@ def reduce(
     ] = None,
     min_per_class: Annotated[int | None, Parameter(help="[0] Images of a class that stay at least.")] = None,
     max_drop: Annotated[float | None, Parameter(help="[1] Share of drops above which no plan is made.")] = None,
+    reviewed: Annotated[
+        str | None, Parameter(help="CSV of pairs that a person called same, different, keep-a or keep-b.")
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        Parameter(help="Condition on the result, such as 'drop_share>0.1': exit code 6; repeat.", negative=""),
+    ] = None,
+    report: Annotated[bool, Parameter(help="Make RUN/report.html, a page to look at.")] = True,
     quiet: Annotated[bool, Parameter(help="No progress, no notes.", negative="")] = False,
     json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
 ) -> int:
@@ -157,19 +169,23 @@ def reduce(
         "plan.protect": protect,
         "plan.min_per_class": min_per_class,
         "plan.max_drop": max_drop,
+        "plan.reviewed": reviewed,
     }
     layers: list[tuple[str, Mapping[str, Any]]] = []
     if job is not None:
         layers.append((f"job file {job}", job_file(job)))
     layers.append(("--set", dict(parse_assignment(text) for text in set or [])))
     layers.append(("command line", {key: value for key, value in flags.items() if value is not None}))
+    conditions = [parse_condition(text) for text in fail_on or []]
     options = storage_options(storage_option or [])
     if not run:
         raise SettingsError("--run is empty", "Give a directory or an fsspec URL.")
     with Display(quiet=quiet, as_json=json) as display, tempfile.TemporaryDirectory() as scratch:
         settings, demo = _settings(inputs, layers, run, Path(scratch) if plan else None)
+        if settings.method == "compare":
+            raise SettingsError("method compare is a command of its own", "Use python -m daskim.jobs.compare.")
         if plan:
-            return _show_plan(settings, run, cluster, workers, bytes_of(memory), options, json)
+            return show_plan(settings, run, cluster, workers, bytes_of(memory), options, json)
         from daskim.api import reduce as library_call
 
         found = library_call(
@@ -184,7 +200,13 @@ def reduce(
             run_options=run_options_of(run, settings.source.inputs, options),
             progress=display,  # type: ignore[arg-type]
         )
+    page = leave_report(found, options) if report else None
+    if page is not None and json:  # the summary is the last line
+        show_report(page, json=json, quiet=quiet)
     _show_result(found, demo, json, quiet)
+    if page is not None and not json:
+        show_report(page, json=json, quiet=quiet)
+    check(conditions, found.summary, found.run)
     return 0
 
 
@@ -220,53 +242,6 @@ def _settings(
     from daskim.api import absolute_inputs
 
     return resolve([*layers, ("command line", {"source.inputs": absolute_inputs(named)})]), demo
-
-
-def _show_plan(
-    settings: Settings,
-    run: str,
-    cluster: str,
-    workers: int | None,
-    memory: int | None,
-    options: dict[str, Any],
-    json: bool,
-) -> int:
-    """The table of --plan; nothing is computed or written."""
-    from daskim.api import open_place, preview_run
-    from daskim.pipeline import memory_of, refuse_misfit
-
-    place = open_place(cluster, workers=workers, memory=memory)
-    try:
-        states, size, context = preview_run(
-            settings,
-            run,
-            place,
-            storage_options=options,
-            run_options=run_options_of(run, settings.source.inputs, options),
-        )
-    finally:
-        place.close()
-    rows = []
-    for state in states:
-        need, limit = memory_of(context, state.need)
-        blocks = f"{state.done}/{state.need.blocks}" if state.state == "open" else str(state.need.blocks)
-        rows.append((state.stage.name, state.state, blocks, state.need.read, state.need.write, need, limit))
-    if json:
-        keys = ("stage", "state", "blocks", "read_bytes", "write_bytes", "memory_bytes", "memory_limit_bytes")
-        print(dumps({"event": "plan", "n": size.n, "stages": [dict(zip(keys, row)) for row in rows]}))
-    else:
-        print_table(
-            f"{size.n:,} images of {size.height} x {size.width} x {size.channels}, {size.columns:,} coefficients, "
-            f"{size.n_clusters:,} clusters, {place.workers} workers ({place.name})",
-            ["stage", "state", "blocks", "reads", "writes", "memory per worker", "limit"],
-            [(*row[:3], *map(size_text, row[3:])) for row in rows],
-            numbers=5,
-        )
-        for state in states:
-            if state.changed:
-                print(plain(f"stale: {state.stage.name}: {state.changed}; --restart {state.stage.name}"))
-    refuse_misfit(context, {state.stage.name: state.need for state in states})
-    return 0
 
 
 def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None:

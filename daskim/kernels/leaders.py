@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -47,6 +48,7 @@ def follow_leaders(
     points: np.ndarray | None = None,
     reach: float = np.inf,
     agree: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    apart: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Which images of a group stand for which others.
 
@@ -73,6 +75,9 @@ def follow_leaders(
         `agree(first, rest)` tells for images rest[t], within both bounds of leader first[t] and different from it,
         whether they may follow it, shape (p,), bool; those that may not wait for another leader. Equal images are not
         asked about, and no pair twice.
+    apart : pair of ndarray, shape (q,), int, optional
+        Images apart[0][t] and apart[1][t] never have one leader, and neither leads the other; the later one waits for
+        another leader.
 
     Returns
     -------
@@ -84,6 +89,7 @@ def follow_leaders(
     leader = np.full(len(images), -1, dtype=np.int64)
     distance = np.zeros(len(images))
     group = np.zeros(len(images), dtype=np.int64) if group is None else np.asarray(group)
+    strangers = _strangers(apart)
     waiting = np.asarray(order, dtype=np.int64)
     waiting = waiting[np.argsort(group[waiting], kind="stable")]
     while waiting.size:
@@ -101,13 +107,22 @@ def follow_leaders(
             asked = np.flatnonzero(close & (rms > 0))
             if asked.size:
                 close[asked] = agree(first[asked], rest[asked])
+        if strangers:
+            _part(strangers, first, rest, close)
         leader[rest[close]] = first[close]
         distance[rest[close]] = rms[close]
         waiting = rest[~close]
     return leader, distance
 
 
-def follow_links(order: np.ndarray, one: np.ndarray, other: np.ndarray, fixed: np.ndarray) -> NDArray[np.int64]:
+def follow_links(
+    order: np.ndarray,
+    one: np.ndarray,
+    other: np.ndarray,
+    fixed: np.ndarray,
+    *,
+    apart: tuple[np.ndarray, np.ndarray] | None = None,
+) -> NDArray[np.int64]:
     """Which images stand for which others, where only linked images may follow one another.
 
     As `follow_leaders`: images are asked in the order, and the first that follows nobody leads all that are linked to
@@ -121,6 +136,8 @@ def follow_links(order: np.ndarray, one: np.ndarray, other: np.ndarray, fixed: n
         Links, in any order and either way round; repeats allowed.
     fixed : ndarray, shape (k,), bool
         Images that may lead and never follow.
+    apart : pair of ndarray, shape (q,), int, optional
+        As of `follow_leaders`.
 
     Returns
     -------
@@ -134,8 +151,9 @@ def follow_links(order: np.ndarray, one: np.ndarray, other: np.ndarray, fixed: n
     late = order[np.maximum(place[one], place[other])]
     follows = ~fixed[late]
     early, late = early[follows], late[follows]
-    by = np.argsort(early, kind="stable")
+    by = np.lexsort((place[late], early))
     early, late = early[by], late[by]
+    strangers = _strangers(apart)
     leader = np.full(len(order), -1, dtype=np.int64)
     starts = np.flatnonzero(np.diff(early, prepend=-1))
     ends = np.append(starts[1:], len(early))
@@ -143,8 +161,35 @@ def follow_links(order: np.ndarray, one: np.ndarray, other: np.ndarray, fixed: n
         if leader[own] < 0:
             leader[own] = own
             mine = late[lo:hi]
-            leader[mine[leader[mine] < 0]] = own
+            mine = mine[leader[mine] < 0]
+            if strangers:
+                joined = np.ones(len(mine), dtype=bool)
+                _part(strangers, np.full(len(mine), own), mine, joined)
+                mine = mine[joined]
+            leader[mine] = own
     return np.where(leader < 0, np.arange(len(order)), leader)
+
+
+def _strangers(apart: tuple[np.ndarray, np.ndarray] | None) -> dict[int, set[int]]:
+    """Of each image that is kept apart from others, those others."""
+    found: defaultdict[int, set[int]] = defaultdict(set)
+    if apart is not None:
+        for one, other in zip(apart[0].tolist(), apart[1].tolist()):
+            found[one].add(other)
+            found[other].add(one)
+    return dict(found)
+
+
+def _part(strangers: dict[int, set[int]], first: np.ndarray, rest: np.ndarray, joined: np.ndarray) -> None:
+    """Take back those of rest[t] joining first[t] that would share a leader with an image they are kept apart from."""
+    doubtful = np.flatnonzero(joined & np.isin(rest, np.fromiter(strangers, dtype=np.int64)))
+    family: dict[int, int] = {}
+    for at in doubtful.tolist():
+        own, leader = int(rest[at]), int(first[at])
+        if any(other == leader or family.get(other) == leader for other in strangers[own]):
+            joined[at] = False
+        else:
+            family[own] = leader
 
 
 def _in_pieces(

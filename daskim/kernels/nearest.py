@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 __all__ = ["Nearest", "best_products"]
@@ -73,7 +75,13 @@ class Nearest:
         return self._found[0]
 
 
-def best_products(nearest: Nearest, forms: np.ndarray, rows: np.ndarray, block: np.ndarray) -> None:
+class Offered(Protocol):
+    """What takes scores of some queries with some rows."""
+
+    def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None: ...
+
+
+def best_products(nearest: Offered, forms: np.ndarray, rows: np.ndarray, block: np.ndarray) -> None:
     """Offer each query the rows of a block with the largest inner product over the query's forms.
 
     Parameters

@@ -4,31 +4,60 @@
 """
 
 from daskim.lake.block import BLOCK_SCHEMA, native_size, standardise_block
-from daskim.lake.decode import decoder_versions, full_digest, standardise
+from daskim.lake.decode import decoder_versions, digest_of, full_digest, standardise
+from daskim.lake.encode import Unsupported, encode_png, extension_of
+from daskim.lake.folder import label_of
 from daskim.lake.listing import list_images
-from daskim.lake.names import RUN_MARK, escape, unescape
+from daskim.lake.names import RUN_MARK, escape, extension, unescape
+from daskim.lake.place import Place, failure_of_store, is_local, locate
 from daskim.lake.read import read_images
 from daskim.lake.records import LISTING_SCHEMA, STATUSES, Failure, ImageSpec, Listing, Raw, Standard
+from daskim.lake.reviewed import VERDICTS, Reviewed, read_reviewed
+from daskim.lake.signature import IMAGE_EXTENSIONS
 from daskim.lake.stderr import quiet_native_stderr
+from daskim.lake.thumbnails import LOSSLESS, Thumbnail, thumbnail
+from daskim.lake.write import PARTIAL, Folder, State, digest_of_file, open_folder
 
 __all__ = [
     "BLOCK_SCHEMA",
+    "IMAGE_EXTENSIONS",
     "LISTING_SCHEMA",
+    "LOSSLESS",
+    "PARTIAL",
     "RUN_MARK",
     "STATUSES",
+    "VERDICTS",
     "Failure",
+    "Folder",
     "ImageSpec",
     "Listing",
+    "Place",
     "Raw",
+    "Reviewed",
     "Standard",
+    "State",
+    "Thumbnail",
+    "Unsupported",
     "decoder_versions",
+    "digest_of",
+    "digest_of_file",
+    "encode_png",
     "escape",
+    "extension",
+    "extension_of",
+    "failure_of_store",
     "full_digest",
+    "is_local",
+    "label_of",
     "list_images",
+    "locate",
     "native_size",
+    "open_folder",
     "quiet_native_stderr",
     "read_images",
+    "read_reviewed",
     "standardise",
     "standardise_block",
+    "thumbnail",
     "unescape",
 ]

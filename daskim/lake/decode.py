@@ -20,7 +20,7 @@ from daskim.lake.jpeg import Damaged, NotForUs, decode_jpeg, jpeg_header, jpeg_o
 from daskim.lake.pillow import TooLarge, failure_of_decoder, guarded, open_image, orientation_of
 from daskim.lake.records import Failure, ImageSpec, Raw, Standard
 
-__all__ = ["convert", "decoder_versions", "flat_rows", "full_digest", "standardise"]
+__all__ = ["convert", "decoder_versions", "digest_of", "flat_rows", "full_digest", "standardise"]
 
 _FLAT_STRIDE = 16
 
@@ -52,6 +52,11 @@ def _array_digest(values: np.ndarray) -> bytes:
     return digest.digest()
 
 
+def digest_of(raw: bytes | np.ndarray) -> bytes:
+    """BLAKE2b (16 bytes) of a file's bytes, or of a numeric array's dtype, shape and data: `file_digest` of a run."""
+    return _array_digest(raw) if isinstance(raw, np.ndarray) else blake2b(raw, digest_size=16).digest()
+
+
 def standardise(raw: Raw, spec: ImageSpec) -> Standard:
     """One image in standard form. Bad input gives a status, never an exception.
 
@@ -81,15 +86,13 @@ def convert(raw: Raw, spec: ImageSpec) -> Standard:
     if isinstance(raw, Failure):
         return Standard(None, 0, 0, 0, b"", b"", False, raw.status, raw.reason)
     if isinstance(raw, np.ndarray):
-        size, file_digest = raw.nbytes, b""
-        if raw.dtype.kind in "biuf":
-            file_digest = _array_digest(raw)
+        size, file_digest = raw.nbytes, digest_of(raw) if raw.dtype.kind in "biuf" else b""
     else:
         size = len(raw)
         if size > spec.max_bytes:
             reason = f"{size} bytes are more than {spec.max_bytes}"
             return Standard(None, 0, 0, size, b"", b"", False, "too-large", reason)
-        file_digest = blake2b(raw, digest_size=16).digest()
+        file_digest = digest_of(raw)
         if size == 0:
             return Standard(None, 0, 0, 0, file_digest, b"", False, "empty", "the file holds no bytes")
     width = height = 0

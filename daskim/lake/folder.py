@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from daskim.lake.names import RUN_MARK, escape, extension, split_of_folder
-from daskim.lake.place import Place, failure_of_store, mtime_of, size_of
+from daskim.lake.place import Place, etag_of, failure_of_store, mtime_of, size_of
 from daskim.lake.rows import make_rows
 from daskim.lake.signature import HEAD, IMAGE_EXTENSIONS, sniff
 
@@ -28,6 +28,7 @@ class Entry:
     mtime: float = float("nan")
     status: str = "ok"
     reason: str = ""
+    etag: str | None = None
 
     @property
     def ext(self) -> str:
@@ -149,7 +150,7 @@ def _walk_remote(root: Place, progress: Progress | None) -> Found:
                 groups.add(group)
                 found.entries.append(Entry(escape(group), root.join(group)))
             continue
-        found.entries.append(Entry(escape(rel), root.at(path), size_of(entry), mtime_of(entry)))
+        found.entries.append(Entry(escape(rel), root.at(path), size_of(entry), mtime_of(entry), etag=etag_of(entry)))
         if progress is not None and len(found.entries) % 1000 == 0:
             progress(len(found.entries))
     return found
@@ -218,6 +219,7 @@ def rows_of_entries(entries: list[Entry], kind: str) -> pa.Table:
         container=urls,
         bytes=[entry.bytes for entry in entries],
         mtime=[entry.mtime for entry in entries],
+        etag=[entry.etag for entry in entries],
         status=status,
         reason=reason,
     )

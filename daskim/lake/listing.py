@@ -25,6 +25,7 @@ def list_images(
     limit: int | None = None,
     sample: int | None = None,
     seed: int = 0,
+    splits: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Listing:
     """List the images of one or more INPUTs as one set. No image is read.
@@ -44,6 +45,9 @@ def list_images(
         So many rows drawn without replacement, in row order (all, if there are fewer). Not with `limit`.
     seed : int
         Of the sample.
+    splits : sequence of str
+        A split for each INPUT: all its images then belong to it, and their ids start with it and "/", so that two
+        INPUTs may hold equal names.
     progress : callable, optional
         Called now and then with the number of files or images seen so far in the INPUT at work.
 
@@ -79,9 +83,15 @@ def list_images(
     if isinstance(inputs, str):
         inputs = [inputs]
     _check(inputs, format, limit, sample)
+    if splits and len(splits) != len(inputs):
+        raise SettingsError(
+            f"{len(splits)} splits for {len(inputs)} INPUTs (source.splits)", "Name one split for each INPUT, in order."
+        )
     tables, ignored = [], Counter[str]()
     for number, given in enumerate(inputs):
         table, passed = list_input(given, format, storage_options or {}, progress)
+        if splits:
+            table = _in_split(table, splits[number])
         index = LISTING_SCHEMA.get_field_index("source")
         tables.append(table.set_column(index, "source", pa.repeat(pa.scalar(number, pa.int32()), len(table))))
         ignored.update(passed)
@@ -93,6 +103,16 @@ def list_images(
         drawn = np.random.default_rng(seed).choice(table.num_rows, sample, replace=False, shuffle=False)
         table = table.take(pa.array(np.sort(drawn)))
     return Listing(table, dict(sorted(ignored.items())), tuple(inputs))
+
+
+def _in_split(table: pa.Table, split: str) -> pa.Table:
+    """The same images, all of one split, which stands before their ids."""
+    for name, value in (
+        ("id", pc.binary_join_element_wise(pa.scalar(split), table["id"], "/")),
+        ("split", pa.repeat(pa.scalar(split, pa.string()), len(table))),
+    ):
+        table = table.set_column(table.schema.get_field_index(name), LISTING_SCHEMA.field(name), value)
+    return table
 
 
 def _check(inputs: Sequence[str], format: str, limit: int | None, sample: int | None) -> None:

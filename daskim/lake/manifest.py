@@ -7,6 +7,8 @@ Columns: ``file_name`` or ``uri``, and optionally ``label`` and ``split``; other
 * ``uri`` may be any URL, and, where the manifest itself is a local file, an absolute local path or ``file://``
   URL. A manifest that lies on a remote store cannot make us read local files: outside-source. A relative ``uri``
   is a ``file_name``.
+* ``daskim_id``, where a manifest has it, is the id of the image, and ``file_name`` and ``uri`` are then in stored form
+  (`daskim.lake.names`): so `daskim.jobs.apply` writes them.
 * ``--storage-option`` is used for every URL that a local manifest names. A manifest that lies on a remote store
   gets it only for URLs of its own protocol: the others are read without (`NO_OPTIONS` in column ``member``).
 """
@@ -27,14 +29,14 @@ from fsspec.utils import get_protocol
 
 from daskim.errors import SourceError
 from daskim.lake.folder import Entry, rows_of_entries
-from daskim.lake.names import escape
+from daskim.lake.names import escape, unescape
 from daskim.lake.place import Place, failure_of_store, is_local, locate
 
 __all__ = ["MANIFEST_EXTENSIONS", "NO_OPTIONS", "list_manifest", "manifest_columns"]
 
 MANIFEST_EXTENSIONS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"})
 NO_OPTIONS = "without-options"
-_NAMES = ("file_name", "uri", "label", "split")
+_NAMES = ("file_name", "uri", "label", "split", "daskim_id")
 Table = dict[str, list[str | None]]
 
 
@@ -50,10 +52,15 @@ def list_manifest(place: Place, ext: str) -> pa.Table:
     count = len(next(iter(table.values())))
     nothing: list[str | None] = [None] * count
     names, uris = table.get("file_name", nothing), table.get("uri", nothing)
+    if "daskim_id" in table:
+        names, uris = ([None if text is None else unescape(text) for text in texts] for texts in (names, uris))
     entries = [_entry(place, name, uri, row) for row, (name, uri) in enumerate(zip(names, uris))]
     rows = rows_of_entries(entries, "manifest")
+    given = table.get("daskim_id", nothing)
+    ids = [entry.rel if own is None else escape(unescape(own)) for own, entry in zip(given, entries)]
     bare = [NO_OPTIONS if _is_strange(place, entry.place) else None for entry in entries]
     for column, values in (
+        ("id", ids),
         ("label", table.get("label", nothing)),
         ("split", table.get("split", nothing)),
         ("member", bare),

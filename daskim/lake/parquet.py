@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from daskim.errors import SettingsError, SourceError
 from daskim.lake.cache import SHARED
 from daskim.lake.folder import Entry
-from daskim.lake.names import escape, split_of_prefix
+from daskim.lake.names import escape, split_of_prefix, unescape
 from daskim.lake.place import Place, failure_of_store
 from daskim.lake.records import Failure
 from daskim.lake.rows import broken_rows, make_rows
@@ -64,8 +64,9 @@ def _is_struct(kind: pa.DataType) -> bool:
 def list_parquet(entries: Iterable[Entry], progress: Callable[[int], None] | None = None) -> list[pa.Table]:
     """Rows of each file; image bytes are not read. A file that cannot be read is one row with a status.
 
-    The id is ``image.path``, or where that is null the file's name, "#" and the row. The label is the ``label``
-    column as text; with a ClassLabel in the "huggingface" schema metadata, its names (and -1 is no label).
+    The id is the column ``daskim_id`` (which `daskim.jobs.apply` writes), else ``image.path``, or where that is null
+    the file's name, "#" and the row. The label is the ``label`` column as text; with a ClassLabel in the "huggingface"
+    schema metadata, its names (and -1 is no label).
     """
     tables, done = [], 0
     for entry in entries:
@@ -94,12 +95,15 @@ def _list_file(entry: Entry) -> pa.Table:
                 f"{entry.place.url} has no image column (image {{bytes, path}} or binary)",
                 "It has: " + ", ".join(schema.names) + ".",
             )
-        wanted = [name for name in ("label", "split") if name in schema.names and name != column]
+        wanted = [name for name in ("label", "split", "daskim_id") if name in schema.names and name != column]
         kind = schema.field(column).type
         paths = pa.types.is_struct(kind) and kind.get_field_index("path") >= 0
         table = parquet.read(columns=wanted + ([f"{column}.path"] if paths else []))
         count = parquet.metadata.num_rows
     ids = _ids(entry.rel, table[column] if paths else None, count)
+    if "daskim_id" in wanted:
+        given = _strings(table["daskim_id"]).to_pylist()
+        ids = [own if text is None else escape(unescape(text)) for own, text in zip(ids, given)]
     url = entry.place.url
     split = _strings(table["split"]) if "split" in wanted else split_of_prefix(entry.rel)
     label = _labels(table["label"], schema) if "label" in wanted else None

@@ -23,7 +23,7 @@ from daskim.errors import SettingsError, SourceError, nearest
 from daskim.lake.names import escape, unescape
 from daskim.lake.records import Failure
 
-__all__ = ["Place", "batches", "failure_of_store", "is_local", "locate", "secrets_of"]
+__all__ = ["Place", "batches", "etag_of", "failure_of_store", "is_local", "locate", "secrets_of"]
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_FOLLOW |= getattr(os, "O_BINARY", 0)
@@ -150,6 +150,12 @@ def mtime_of(entry: Mapping[str, Any]) -> float:
         with contextlib.suppress(AttributeError, TypeError, ValueError):
             return float(value.timestamp())  # type: ignore[union-attr]
     return float("nan")
+
+
+def etag_of(entry: Mapping[str, Any]) -> str | None:
+    """The entity tag in an fsspec info record, without quotes; None when it gives none."""
+    value = entry.get("ETag", entry.get("etag"))
+    return value.strip('"') if isinstance(value, str) and value else None
 
 
 def is_local(url: str) -> bool:

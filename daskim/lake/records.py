@@ -126,6 +126,7 @@ LISTING_SCHEMA = pa.schema(
         ("member", pa.string()),
         ("bytes", pa.int64()),
         ("mtime", pa.float64()),
+        ("etag", pa.string()),
         ("status", pa.string()),
         ("reason", pa.string()),
     ]
@@ -143,7 +144,8 @@ class Listing:
         ``source`` (index into `sources`), ``format``, ``container`` (the file, shard or array that holds the
         bytes), ``item`` (row of a Parquet file or array, offset of the data in a tar, else 0), ``member``
         (column, npz key or tar member; nullable), ``bytes`` (-1 unknown), ``mtime`` (seconds since the epoch,
-        nan unknown), ``status`` ("ok", or what is known to be wrong from listing alone) and ``reason``.
+        nan unknown), ``etag`` (of an object store, for files of one image; nullable), ``status`` ("ok", or what is
+        known to be wrong from listing alone) and ``reason``.
     ignored : dict of str to int
         Files that are no images, counted by lower-case extension with its dot ("" for none); "hidden" counts
         files whose name, or the name of a folder above, starts with a dot, and "directory-link" links to

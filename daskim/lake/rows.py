@@ -19,6 +19,7 @@ _DEFAULTS: dict[str, Any] = {
     "member": None,
     "bytes": -1,
     "mtime": float("nan"),
+    "etag": None,
     "status": "ok",
     "reason": "",
 }

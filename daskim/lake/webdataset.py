@@ -10,7 +10,7 @@ from typing import IO
 import pyarrow as pa
 
 from daskim.lake.folder import Entry
-from daskim.lake.names import escape, extension, split_of_prefix
+from daskim.lake.names import escape, extension, split_of_prefix, unescape
 from daskim.lake.place import failure_of_store
 from daskim.lake.rows import broken_rows, make_rows
 from daskim.lake.signature import IMAGE_EXTENSIONS
@@ -29,7 +29,8 @@ def list_shards(
     """Rows of each shard, in the order of `entries` and of the members in them.
 
     The id of an image is the shard's name, "/", and the member's name. Its label is what a sibling of the same key
-    says: ``.cls``, else ``.txt`` (of at most 256 bytes: more is a caption), else the "label" of ``.json``. What a
+    says: ``.cls``, else ``.txt`` (of at most 256 bytes: more is a caption), else the "label" of ``.json``. A ``.json``
+    with a "daskim_id" (`daskim.jobs.apply` writes it) says the id, the label and the split before all others. What a
     damaged shard still gives is listed; the rest is one row with a status.
     """
     tables, done = [], 0
@@ -47,10 +48,11 @@ def list_shards(
 def _list_shard(entry: Entry, ignored: dict[str, int]) -> list[pa.Table]:
     members: list[tuple[str, int, int, str, str]] = []  # name, offset, size, status, reason
     labels: dict[str, tuple[int, str]] = {}
+    told: dict[str, dict[str, str | None]] = {}
     trouble: tuple[str, str] | None
     try:
         with entry.place.open() as file:
-            trouble = _scan(file, members, labels, ignored)
+            trouble = _scan(file, members, labels, told, ignored)
     except Exception as error:
         failure = failure_of_store(error, entry.place.secrets)
         status = "corrupt" if isinstance(error, tarfile.TarError | ValueError) else failure.status
@@ -58,22 +60,32 @@ def _list_shard(entry: Entry, ignored: dict[str, int]) -> list[pa.Table]:
         trouble = status, f"after {len(members)} images: {failure.reason}"
     url, tables = entry.place.url, []
     if members:
-        tables.append(_rows(entry, url, members, labels))
+        tables.append(_rows(entry, url, members, labels, told))
     if trouble is not None:
         tables.append(broken_rows(entry.rel, url, "webdataset", *trouble, mtime=entry.mtime))
     return tables
 
 
 def _rows(
-    entry: Entry, url: str, members: list[tuple[str, int, int, str, str]], labels: dict[str, tuple[int, str]]
+    entry: Entry,
+    url: str,
+    members: list[tuple[str, int, int, str, str]],
+    labels: dict[str, tuple[int, str]],
+    told: dict[str, dict[str, str | None]],
 ) -> pa.Table:
     names = [escape(member[0]) for member in members]
+    split = split_of_prefix(entry.rel)
+    about = []
+    for member, name in zip(members, names):
+        key = key_of(member[0])
+        plain = {"daskim_id": f"{entry.rel}/{name}", "label": labels.get(key, (0, None))[1], "split": split}
+        about.append(told.get(key, plain))
     return make_rows(
         len(members),
-        id=[f"{entry.rel}/{name}" for name in names],
+        id=[one["daskim_id"] for one in about],
         uri=[f"{url}#{name}" for name in names],
-        label=[labels.get(key_of(member[0]), (0, None))[1] for member in members],
-        split=split_of_prefix(entry.rel),
+        label=[one["label"] for one in about],
+        split=[one["split"] for one in about],
         format="webdataset",
         container=url,
         item=[member[1] for member in members],
@@ -95,9 +107,10 @@ def _scan(
     file: IO[bytes],
     members: list[tuple[str, int, int, str, str]],
     labels: dict[str, tuple[int, str]],
+    told: dict[str, dict[str, str | None]],
     ignored: dict[str, int],
 ) -> tuple[str, str] | None:
-    """Fill `members` and `labels`; what is wrong with the archive as a whole, if anything."""
+    """Fill `members`, `labels` and `told`; what is wrong with the archive as a whole, if anything."""
     size = file.seek(0, 2)
     head = _at(file, 0, 6)
     if head[:2] == b"\x1f\x8b" or head[:4] == b"\x28\xb5\x2f\xfd" or head[:3] == b"BZh" or head[:6] == b"\xfd7zXZ\x00":
@@ -106,7 +119,7 @@ def _scan(
     with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as tar:
         while (info := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every member; a shard may hold a million
-            _take(tar, info, size, members, labels, ignored)
+            _take(tar, info, size, members, labels, told, ignored)
         end = tar.offset
     return _ending(file, end, size)
 
@@ -117,6 +130,7 @@ def _take(
     size: int,
     members: list[tuple[str, int, int, str, str]],
     labels: dict[str, tuple[int, str]],
+    told: dict[str, dict[str, str | None]],
     ignored: dict[str, int],
 ) -> None:
     name = info.name.removeprefix("./")
@@ -136,7 +150,7 @@ def _take(
         members.append((name, info.offset_data, info.size, status, reason))
         return
     if ext in _SIDECARS and info.isfile():
-        label = _label(tar, info, ext)
+        label = _label(tar, info, ext, told, key_of(name))
         rank = _SIDECARS.index(ext)
         key = key_of(name)
         if label is not None and (key not in labels or rank < labels[key][0]):
@@ -145,7 +159,9 @@ def _take(
     ignored[ext] = ignored.get(ext, 0) + 1
 
 
-def _label(tar: tarfile.TarFile, info: tarfile.TarInfo, ext: str) -> str | None:
+def _label(
+    tar: tarfile.TarFile, info: tarfile.TarInfo, ext: str, told: dict[str, dict[str, str | None]], key: str
+) -> str | None:
     if info.size > (_MAX_SIDECAR if ext == ".json" else _MAX_LABEL):
         return None
     file = tar.extractfile(info)
@@ -155,10 +171,16 @@ def _label(tar: tarfile.TarFile, info: tarfile.TarInfo, ext: str) -> str | None:
     if ext != ".json":
         return text or None
     try:
-        value = json.loads(text).get("label")
+        about = json.loads(text)
+        value = about.get("label")
     except (ValueError, AttributeError, RecursionError):
         return None
-    return None if value is None or isinstance(value, list | dict) else str(value)
+    label = None if value is None or isinstance(value, list | dict) else str(value)
+    own, split = about.get("daskim_id"), about.get("split")
+    if isinstance(own, str) and own:
+        split = split if isinstance(split, str) else None
+        told[key] = {"daskim_id": escape(unescape(own)), "label": label, "split": split}
+    return label
 
 
 def _at(file: IO[bytes], offset: int, count: int) -> bytes:

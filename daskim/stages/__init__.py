@@ -133,6 +133,8 @@ class Stage:
         What it costs at a size.
     versions : callable
         Versions of libraries and plug-ins that its output depends on.
+    files : callable
+        Digests of files beside the source that decide its output; raises where one is missing or malformed.
     """
 
     name: str
@@ -143,3 +145,4 @@ class Stage:
     run: Callable[[Context], dict[str, Any]]
     need: Callable[[Size, Settings, int], Need]
     versions: Callable[[Settings], dict[str, str]] = lambda settings: {}
+    files: Callable[[Context], dict[str, str]] = lambda context: {}

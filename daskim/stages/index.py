@@ -13,7 +13,7 @@ from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.store import block_bounds
 
-__all__ = ["STAGE", "block_rows", "listing_of", "standard_shape"]
+__all__ = ["STAGE", "block_rows", "listing_of", "splits_of", "standard_shape"]
 
 # Coefficients of a block, bytes: large enough that a task is worth its overhead, small enough for any worker.
 BLOCK_BYTES = 16_000_000
@@ -29,7 +29,14 @@ def listing_of(context: Context) -> Listing:
         limit=source.limit,
         sample=source.sample,
         seed=source.seed,
+        splits=source.splits,
     )
+
+
+def splits_of(listing: Listing) -> dict[str, int]:
+    """Images of each split; "" are those without."""
+    counts = pc.value_counts(pc.fill_null(listing.table["split"].combine_chunks(), "")).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda entry: entry["values"])}
 
 
 def standard_shape(settings: Settings, listing: Listing, options: Any) -> tuple[int, int, int]:
@@ -75,6 +82,7 @@ def _run(context: Context) -> dict[str, Any]:
         "bytes": int(known),
         "ignored": listing.ignored,
         "content": digest.hexdigest(),
+        "splits": splits_of(listing),
     }
 
 
@@ -84,7 +92,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name="index",
-    version=1,
+    version=2,
     reads=(),
     settings=("source", "images.size", "images.mode", "blocks.rows"),
     leaves=("tables/index",),

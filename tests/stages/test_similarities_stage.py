@@ -16,11 +16,11 @@ from scipy.stats import binomtest
 
 import daskim
 from daskim.errors import BlockFailed, SettingsError
+from daskim.kernels.proportions import share_interval
 from daskim.plugins import similarity_of
 from daskim.similarities import NEAR, score
 from daskim.stages import candidates, similarities
 from daskim.stages.similarities import compare as compare_module
-from daskim.stages.similarities import recall_interval
 from daskim.synthetic import planted_families
 
 Copies = tuple[np.ndarray, dict[str, set[tuple[int, int]]]]
@@ -248,10 +248,10 @@ class TestRecall:
     @pytest.mark.parametrize(("found", "total"), [(0, 0), (0, 7), (7, 7), (3, 7), (95, 100), (1, 1000)])
     def test_interval_of_clopper_and_pearson(self, found: int, total: int) -> None:
         if not total:
-            assert recall_interval(found, total) == (0.0, 1.0)
+            assert share_interval(found, total) == (0.0, 1.0)
             return
         expected = binomtest(found, total).proportion_ci(0.95, method="exact")
-        assert recall_interval(found, total) == pytest.approx((expected.low, expected.high), abs=1e-9)
+        assert share_interval(found, total) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
     def test_of_all_images_it_is_the_share_that_was_found(
         self, copies: Copies, everything: Driven, tmp_path: Path
@@ -266,7 +266,7 @@ class TestRecall:
         assert recall["images"] == run.facts["candidates"]["searched"]
         assert (recall["found"], recall["pairs"]) == (len(hit), len(truth))
         assert recall["recall"] == len(hit) / len(truth)
-        assert (recall["low"], recall["high"]) == recall_interval(len(hit), len(truth))
+        assert (recall["low"], recall["high"]) == share_interval(len(hit), len(truth))
         assert any("recall" in note and f"{len(hit)} of {len(truth)}" in note for note in run.notes)
 
     def test_of_some_images(self, families: np.ndarray, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Which pairs of images are worth a similarity: MinHash bands, nearest neighbours in coarse coefficients, or all.
 
-Leaves `representatives` (row, first: the image that stands for it), `candidates` (a < b, source, correlation; ordered
-by the ranges of rows that a and b are in, so that a task that reads few blocks finds their pairs together) and
-`nearest` (row, nearest_row, correlation: the most alike in coarse coefficients).
+Leaves `representatives` (row, first: the image that stands for it, splits: those of all images that this one stands
+for, as bits of the sorted names), `candidates` (a < b, source, correlation; ordered by the ranges of rows that a and b
+are in, so that a task that reads few blocks finds their pairs together) and `nearest` (row, nearest_row, correlation:
+the most alike in coarse coefficients; with candidates.across = splits, of another split).
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from daskim.errors import SettingsError
 from daskim.kept import CACHE_BYTES
 from daskim.kernels.coarse import width
+from daskim.kernels.splits import MOST, across, pairs_across, split_masks
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.candidates.bands import bands_of, forms_of, lsh_pairs
-from daskim.stages.candidates.join import BLOCK, QUERY, form_count, join_pairs, views_bytes
+from daskim.stages.candidates.join import BLOCK, QUERY, best_of_all, form_count, join_pairs, views_bytes
 from daskim.stages.candidates.rows import NAME, first_of_equals, searched_rows
 from daskim.store import Run, block_bounds
 
@@ -36,14 +39,19 @@ NAMES = np.array(["", "join", "lsh", "join+lsh"], dtype=object)
 
 def _run(context: Context) -> dict[str, Any]:
     run, settings, size = context.run, context.settings, context.known
-    images = run.read_table("images", ["row", "status", "digest"]).to_pandas().sort_values("row", ignore_index=True)
+    images = run.read_table("images", ["row", "status", "digest", "split"]).to_pandas()
+    images = images.sort_values("row", ignore_index=True)
     exact = run.read_table("exact", ["row", "group"]).to_pandas()
     standard = settings.similarities.size in ("standard", settings.images.size)
     first = first_of_equals(images, exact, size.n, standard=standard)
-    run.write_part("representatives", "000000", pa.table({"row": np.arange(size.n), "first": first}))
+    masks = _masks(images, first, settings)
+    run.write_part("representatives", "000000", pa.table({"row": np.arange(size.n), "first": first, "splits": masks}))
+    apart = settings.candidates.across == "splits"
+    if apart:
+        run.save(masks, "partial", NAME, "masks.npy")
     method = settings.candidates.method
     rows = searched_rows(first, images, flat=method == "all")
-    possible = len(rows) * (len(rows) - 1) // 2
+    possible = pairs_across(masks[rows]) if apart else len(rows) * (len(rows) - 1) // 2
     facts: dict[str, Any] = {"method": method, "searched": len(rows), "possible": possible}
     if method == "all":
         _refuse(possible, settings, "every pair of")
@@ -52,13 +60,18 @@ def _run(context: Context) -> dict[str, Any]:
     found = []
     correlation = np.zeros(0, dtype=np.float32)
     join = np.zeros((2, 0), dtype=np.int64)
+    nearest = join[0], join[0], correlation
     if method in ("join", "union"):
         a, b, correlation, more = join_pairs(context, rows)
         join = np.stack([a, b])
+        nearest = best_of_all(run) if apart and more["join"] == "all blocks" else (a, b, correlation)
         facts.update(more, join_pairs=len(a))
         found.append((a * size.n + b, JOIN))
     if method in ("lsh", "union"):
         a, b, more = lsh_pairs(context, rows)
+        if apart:
+            crossing = across(masks[a], masks[b])
+            a, b = a[crossing], b[crossing]
         facts.update(more, lsh_pairs=len(a))
         found.append((a * size.n + b, LSH))
     codes, source = _united(found)
@@ -66,8 +79,18 @@ def _run(context: Context) -> dict[str, Any]:
     known = np.full(len(codes), np.nan, dtype=np.float32)
     known[np.searchsorted(codes, join[0] * size.n + join[1])] = correlation
     parts = _write(run, codes // size.n, codes % size.n, NAMES[source], known)
-    _write_nearest(run, size.n, join[0], join[1], correlation)
+    _write_nearest(run, size.n, *nearest)
     return {**facts, "candidates": len(codes), "parts": parts}
+
+
+def _masks(images: pd.DataFrame, first: np.ndarray, settings: Settings) -> np.ndarray:
+    """The splits of the images that each image stands for."""
+    names, code = np.unique(images["split"].fillna("").to_numpy(dtype=object).astype(str), return_inverse=True)
+    if len(names) > MOST:
+        if settings.candidates.across == "splits":
+            raise SettingsError(f"{len(names)} splits: more than {MOST}", "Name fewer splits.")
+        code = np.zeros(len(code), dtype=np.int64)
+    return split_masks(code, first)
 
 
 def _refuse(pairs: int, settings: Settings, what: str) -> None:
@@ -135,7 +158,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name=NAME,
-    version=1,
+    version=2,
     reads=("images", "exact"),
     settings=("candidates", "similarities.size"),
     leaves=(

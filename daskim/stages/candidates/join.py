@@ -19,13 +19,14 @@ from daskim.kernels.coarse import forms, width
 from daskim.kernels.kmeans import nearest_centres, seed_centres
 from daskim.kernels.nearest import Nearest, best_products
 from daskim.kernels.neighbours import principal_directions
+from daskim.kernels.splits import across
 from daskim.lloyd import dask_ml_steps
 from daskim.settings import Candidates
 from daskim.stages import Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
-__all__ = ["BLOCK", "QUERY", "form_count", "join_pairs", "views_bytes"]
+__all__ = ["BLOCK", "QUERY", "best_of_all", "form_count", "join_pairs", "views_bytes"]
 
 # Images whose forms are made together, that are projected by one task, of one leaf of the Gram matrix, of one block of
 # products, and looked up by one task. Constants: the last bits of products may depend on them, and nothing may depend
@@ -166,6 +167,8 @@ def _forms_of(run: Run, rows: np.ndarray, settings: Candidates) -> np.ndarray:
 def nearest_of_all(run: Run, key: str, lo: int, hi: int, settings: Candidates) -> dict[str, Any]:
     """The nearest images of some images, among all."""
     rows = run.load("partial", NAME, "rows.npy")
+    if settings.across == "splits":
+        return _nearest_across(run, key, rows[lo:hi], rows, settings)
     queries = _forms_of(run, rows[lo:hi], settings)
     nearest = Nearest(hi - lo, settings.neighbours, settings.correlation, rows[lo:hi])
     for start, end in block_bounds(len(rows), BLOCK):
@@ -174,11 +177,56 @@ def nearest_of_all(run: Run, key: str, lo: int, hi: int, settings: Candidates) -
     return _save_nearest(run, key, rows[lo:hi], nearest)
 
 
+class _Both:
+    """Offers what it is offered to several."""
+
+    def __init__(self, *of: Nearest) -> None:
+        self.of = of
+
+    def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
+        for nearest in self.of:
+            nearest.offer(queries, rows, scores)
+
+
+def _nearest_across(run: Run, key: str, mine: np.ndarray, rows: np.ndarray, settings: Candidates) -> dict[str, Any]:
+    """The nearest images of other splits; and for each image the very nearest, however far."""
+    masks = run.load("partial", NAME, "masks.npy")
+    found, best = [np.zeros((3, 0))], [np.zeros((3, 0))]
+    for mask in np.unique(masks[mine]).tolist():
+        some = mine[masks[mine] == mask]
+        others = rows[across(masks[rows], np.array(mask))]
+        queries = _forms_of(run, some, settings)
+        near = Nearest(len(some), settings.neighbours, settings.correlation, some)
+        nearest = Nearest(len(some), 1, -1.0, some)
+        for start, end in block_bounds(len(others), BLOCK):
+            block = np.ascontiguousarray(_forms_of(run, others[start:end], settings)[:, 0])
+            best_products(_Both(near, nearest), queries, others[start:end], block)
+        found.append(_named(some, near))
+        best.append(_named(some, nearest))
+    run.save(np.concatenate(best, axis=1), "partial", NAME, f"best-{key}.npy")
+    return _save(run, key, np.concatenate(found, axis=1))
+
+
+def best_of_all(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image, its nearest of another split, and their correlation: what `_nearest_across` left."""
+    names = [name for name in run.names("partial", NAME) if name.startswith("best-")]
+    row, other, score = np.concatenate([run.load("partial", NAME, name) for name in names], axis=1)
+    return row.astype(np.int64), other.astype(np.int64), score.astype(np.float32)
+
+
 def _save_nearest(run: Run, key: str, rows: np.ndarray, nearest: Nearest) -> dict[str, Any]:
+    return _save(run, key, _named(rows, nearest))
+
+
+def _named(rows: np.ndarray, nearest: Nearest) -> np.ndarray:
+    """Image, nearest, score; shape (3, found), float64."""
     query, row, score = nearest.result()
-    found = np.stack([rows[query].astype(np.float64), row.astype(np.float64), score.astype(np.float64)])
+    return np.stack([rows[query].astype(np.float64), row.astype(np.float64), score.astype(np.float64)])
+
+
+def _save(run: Run, key: str, found: np.ndarray) -> dict[str, Any]:
     run.save(found, "partial", NAME, f"nearest-{key}.npy")
-    return {"found": len(query)}
+    return {"found": found.shape[1]}
 
 
 def _cells(context: Context, rows: np.ndarray) -> tuple[list[str], dict[str, Any]]:
@@ -226,6 +274,7 @@ def nearest_in_cells(run: Run, key: str, lo: int, hi: int, settings: Candidates)
     """The nearest images of some images (in the order of their cells), in the cells that their forms probe."""
     rows, order = run.load("partial", NAME, "rows.npy"), run.load("partial", NAME, "order.npy")
     ends, probed = run.load("partial", NAME, "ends.npy"), run.load("partial", NAME, "probed.npy")
+    masks = run.load("partial", NAME, "masks.npy") if settings.across == "splits" else None
     mine = order[lo:hi]
     queries = _forms_of(run, rows[mine], settings)
     nearest = Nearest(len(mine), settings.neighbours, settings.correlation, rows[mine])
@@ -240,5 +289,9 @@ def nearest_in_cells(run: Run, key: str, lo: int, hi: int, settings: Candidates)
             block = np.ascontiguousarray(_forms_of(run, some_members, settings)[:, 0])
             for start in range(0, len(query), QUERY):
                 some = slice(start, start + QUERY)
-                nearest.offer(query[some], some_members, queries[query[some], form[some]] @ block.T)
+                scores = queries[query[some], form[some]] @ block.T
+                if masks is not None:
+                    same = ~across(masks[rows[mine[query[some]]]][:, None], masks[some_members][None])
+                    scores[same] = -np.inf
+                nearest.offer(query[some], some_members, scores)
     return _save_nearest(run, key, rows[mine], nearest)

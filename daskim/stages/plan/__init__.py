@@ -28,13 +28,14 @@ from daskim.stages.plan.decisions import (
 )
 from daskim.stages.plan.leaders import MAX_RMS, confirm_by, follow_in_clusters, task_rows
 from daskim.stages.plan.links import LINKS, follow_by_pairs, only_contested
+from daskim.stages.plan.verdicts import Verdicts, files_of, verdicts_of
 
 __all__ = ["MAX_RMS", "SIMILARITY_STAGE", "STAGE", "plan_hash"]
 
 # A shape that every similarity can see.
 ANY_SHAPE = (64, 64, 3)
 
-Follow = Callable[[Context, pd.DataFrame, Asked], dict[str, Any]]
+Follow = Callable[[Context, pd.DataFrame, Asked, Verdicts], dict[str, Any]]
 
 
 def _run(context: Context, follow: Follow, *, pairs: bool) -> dict[str, Any]:
@@ -43,13 +44,16 @@ def _run(context: Context, follow: Follow, *, pairs: bool) -> dict[str, Any]:
     table = table_of(context)
     check_splits(settings, table)
     begin(table, settings.flat)
+    verdicts = verdicts_of(context, table)
+    verdicts.release(table)
     if not pairs:
-        only_contested(context, table)
-    facts = follow(context, table, asked_of(table, settings))
-    settle(table)
+        only_contested(context, table, verdicts)
+    asked = verdicts.settle(table, asked_of(table, settings), flat=settings.flat == "exact", policy=settings.policy)
+    facts = follow(context, table, asked, verdicts)
+    settle(table, verdicts.followers)
     min_per_class(table, settings.min_per_class)
     guard(run, table, settings.max_drop)
-    return {**write(run, table, pairs=pairs), **facts}
+    return {**write(run, table, pairs=pairs), **facts, "reviewed": verdicts.facts or None}
 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
@@ -100,6 +104,7 @@ STAGE = Stage(
     run=partial(_run, follow=follow_in_clusters, pairs=True),
     need=_need,
     versions=_versions,
+    files=files_of,
 )
 
 SIMILARITY_STAGE = Stage(
@@ -110,4 +115,5 @@ SIMILARITY_STAGE = Stage(
     leaves=("tables/plan", "tables/influential", "keep.txt", "drop.txt"),
     run=partial(_run, follow=follow_by_pairs, pairs=False),
     need=_need_of_pairs,
+    files=files_of,
 )

@@ -149,8 +149,11 @@ def asked_of(table: pd.DataFrame, settings: Plan) -> Asked:
     return Asked(members["row"].to_numpy(dtype=np.int64), party, members["protected"].to_numpy(dtype=bool))
 
 
-def settle(table: pd.DataFrame) -> None:
-    """Decision and rule of the images that were asked: those with a `kept_row`, their own for a leader."""
+def settle(table: pd.DataFrame, by_verdict: np.ndarray) -> None:
+    """Decision and rule of the images that were asked: those with a `kept_row`, their own for a leader.
+
+    `by_verdict` are the rows that follow because a person said so.
+    """
     inside = table["kept_row"] >= 0
     follows = inside & (table["kept_row"] != table["row"])
     has_followers = table["row"].isin(table.loc[follows, "kept_row"])
@@ -163,6 +166,7 @@ def settle(table: pd.DataFrame) -> None:
     same[follows] = (group[follows] >= 0) & (group[follows] == group[kept[follows]])
     table.loc[follows, "decision"] = "drop"
     table.loc[follows, "rule"] = np.where(same[follows], "exact", "redundant")
+    table.loc[by_verdict[~same[by_verdict]], "rule"] = "reviewed"
     table.loc[~follows, ["kept_row", "rms", "similarity"]] = [-1, np.nan, np.nan]
 
 

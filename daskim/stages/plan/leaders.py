@@ -11,15 +11,16 @@ import pandas as pd
 
 from daskim.errors import SettingsError
 from daskim.kept import Kept, gather, kept_of, take
-from daskim.kernels.leaders import follow_leaders
+from daskim.kernels.leaders import follow_leaders, rms_to
 from daskim.plugins import find, similarity_of
 from daskim.settings import Settings
 from daskim.similarities import Similarity, decided
 from daskim.stages import Context
 from daskim.stages.plan.decisions import STAGE_NAME, Asked
+from daskim.stages.plan.verdicts import Verdicts, within
 from daskim.store import Run
 
-__all__ = ["MAX_RMS", "Judge", "bounds", "confirm_by", "follow_in_clusters", "follow_in_pixels", "task_rows"]
+__all__ = ["MAX_RMS", "Judge", "bounds", "confirm_by", "follow_in_clusters", "follow_in_pixels", "measure", "task_rows"]
 
 # Largest difference from the kept image that is not asked for: RMS in grey levels. About where the cut at 0.94 n lies
 # on CIFAR-10 (31 grey levels); beyond it, images of one label are rarely the same thing.
@@ -79,13 +80,14 @@ def confirm_by(settings: Settings, shape: tuple[int, int, int], columns: int) ->
         ) from None
 
 
-def follow_in_clusters(context: Context, table: pd.DataFrame, asked: Asked) -> dict[str, Any]:
+def follow_in_clusters(context: Context, table: pd.DataFrame, asked: Asked, verdicts: Verdicts) -> dict[str, Any]:
     """Algorithm 1: near enough in pixels and in the kept coefficients, and confirmed by the similarity."""
     facts = (context.run.read_json("state", "clusters", "sealed.json") or {}).get("facts", {})
     bound, reach, why = bounds(context.settings.plan.max_rms, facts)
     columns = kept_of(context.run)
     judge = _judge(context, columns, facts)
-    refuted = follow_in_pixels(context, table, asked, bound, columns=columns, reach=reach, judge=judge)
+    refuted = follow_in_pixels(context, table, asked, bound, verdicts, columns=columns, reach=reach, judge=judge)
+    measure(context, table, verdicts.followers, columns, judge)
     return {
         "max_rms": bound,
         "max_rms_why": why,
@@ -146,6 +148,7 @@ def follow_in_pixels(
     table: pd.DataFrame,
     asked: Asked,
     bound: float,
+    verdicts: Verdicts,
     *,
     columns: Kept | None = None,
     reach: float = float("inf"),
@@ -159,8 +162,12 @@ def follow_in_pixels(
     keys: list[str] = []
     for number, part in enumerate(_parts(asked.party, task_rows(context.known.n, context.known.pixels))):
         keys.append(f"{number:06d}")
-        members = np.stack([asked.rows[part], asked.party[part], asked.fixed[part]])
+        rows = asked.rows[part]
+        members = np.stack([rows, asked.party[part], asked.fixed[part]])
         run.save(members.astype(np.int64), "partial", STAGE_NAME, f"members-{keys[-1]}.npy")
+        order = np.argsort(rows)
+        apart = [order[side] for side in within(verdicts.apart, rows[order])]
+        run.save(np.stack(apart), "partial", STAGE_NAME, f"apart-{keys[-1]}.npy")
     calls = [(columns, bound, reach, judge) for _ in keys]
     infos = context.engine.each(STAGE_NAME, "leaders", keys, calls, leaders_task)
     for key in keys:
@@ -185,6 +192,7 @@ def leaders_task(
 ) -> dict[str, Any]:
     """Leaders of some parties; their images come in the order in which they are asked."""
     rows, party, fixed = run.load("partial", STAGE_NAME, f"members-{key}.npy")
+    one, other = run.load("partial", STAGE_NAME, f"apart-{key}.npy")
     images = take(run, "images", rows)
     bounded = columns is not None and np.isfinite(reach)
     agree = _Confirmation(judge, rows, images, columns) if judge is not None else None
@@ -197,12 +205,33 @@ def leaders_task(
         points=gather(columns, rows) if columns is not None and bounded else None,
         reach=reach,
         agree=agree,
+        apart=(one, other),
     )
     similarity = 1.0 / (1.0 + rms) if agree is None else np.where(rms > 0, agree.similarity, 1.0)
     run.save(np.stack([rows, rows[leader]]), "partial", STAGE_NAME, f"leader-{key}.npy")
     run.save(np.stack([rms, similarity]), "partial", STAGE_NAME, f"value-{key}.npy")
     refuted = 0 if agree is None else int(agree.refused.sum())
     return {"dropped": int((leader != np.arange(len(rows))).sum()), "refuted": refuted}
+
+
+def measure(
+    context: Context, table: pd.DataFrame, followers: np.ndarray, columns: Kept | None, judge: Judge | None
+) -> None:
+    """Fill `rms` and `similarity` of images that follow by verdict, some at a time."""
+    step = max(1, task_rows(context.known.n, context.known.pixels) // 2)
+    for start in range(0, len(followers), step):
+        mine = followers[start : start + step]
+        rows = np.concatenate([mine, table["kept_row"].to_numpy()[mine]])
+        images = take(context.run, "images", rows)
+        first, rest = np.arange(len(mine), 2 * len(mine)), np.arange(len(mine))
+        rms = rms_to(images[first].reshape(len(mine), -1), images[rest].reshape(len(mine), -1))
+        table.loc[mine, "rms"] = rms
+        if judge is None:
+            table.loc[mine, "similarity"] = 1.0 / (1.0 + rms)
+        else:
+            agree = _Confirmation(judge, rows, images, columns)
+            agree(first, rest)
+            table.loc[mine, "similarity"] = np.where(rms > 0, agree.similarity[rest], 1.0)
 
 
 class _Confirmation:

@@ -12,7 +12,8 @@ from daskim.kept import take
 from daskim.kernels.leaders import follow_links, rms_to
 from daskim.stages import Context
 from daskim.stages.plan.decisions import STAGE_NAME, Asked
-from daskim.stages.plan.leaders import follow_in_pixels, task_rows
+from daskim.stages.plan.leaders import follow_in_pixels, measure, task_rows
+from daskim.stages.plan.verdicts import Verdicts, within
 from daskim.store import Run
 
 __all__ = ["LINKS", "follow_by_pairs", "only_contested"]
@@ -27,7 +28,7 @@ class _Pairs(NamedTuple):
     similarity: np.ndarray
 
 
-def follow_by_pairs(context: Context, table: pd.DataFrame, asked: Asked) -> dict[str, Any]:
+def follow_by_pairs(context: Context, table: pd.DataFrame, asked: Asked, verdicts: Verdicts) -> dict[str, Any]:
     """Fill `kept_row`, `similarity` and, where it is computed, `rms` of the images that are asked.
 
     An image follows only one with which it is listed at `min_similarity` or more. With `clusters.verify = none` all of
@@ -36,13 +37,14 @@ def follow_by_pairs(context: Context, table: pd.DataFrame, asked: Asked) -> dict
     max_rms, pure = context.settings.plan.max_rms, context.settings.clusters.verify == "none"
     sealed = (context.run.read_json("state", "similarities", "sealed.json") or {})["facts"]
     if pure:
-        follow_in_pixels(context, table, asked, np.inf if max_rms is None else max_rms)
+        follow_in_pixels(context, table, asked, np.inf if max_rms is None else max_rms, verdicts)
+        measure(context, table, verdicts.followers, None, None)
         kept = table["kept_row"].to_numpy()
         listed = _listed(context.run, lambda a, b, s: (kept[a] == b) | (kept[b] == a))
         table["similarity"] = np.where(table["rms"] == 0, 1.0, np.nan)
         _tell(table, listed, "similarity", listed.similarity)
     else:
-        _follow_links(context, table, asked, float(sealed["min_similarity"]))
+        _follow_links(context, table, asked, float(sealed["min_similarity"]), verdicts)
     first = np.diff(asked.party, prepend=-1) != 0
     leads = table["kept_row"].to_numpy()[asked.rows] == asked.rows
     return {
@@ -54,7 +56,7 @@ def follow_by_pairs(context: Context, table: pd.DataFrame, asked: Asked) -> dict
     }
 
 
-def only_contested(context: Context, table: pd.DataFrame) -> None:
+def only_contested(context: Context, table: pd.DataFrame, verdicts: Verdicts) -> None:
     """Of the clusters of several labels, let those images be influential that are alike to one of another label.
 
     Clusters that are components of a graph can be chains, whose ends have nothing in common: the rule would keep all of
@@ -76,6 +78,7 @@ def only_contested(context: Context, table: pd.DataFrame) -> None:
             & (label[a] >= 0)
             & (label[b] >= 0)
             & (label[a] != label[b])
+            & ~verdicts.different(a, b)
         ),
     )
     contested = np.zeros(len(table), dtype=bool)
@@ -83,7 +86,7 @@ def only_contested(context: Context, table: pd.DataFrame) -> None:
     table.loc[mixed & ~contested, ["rule", "labels"]] = ["single", ""]
 
 
-def _follow_links(context: Context, table: pd.DataFrame, asked: Asked, least: float) -> None:
+def _follow_links(context: Context, table: pd.DataFrame, asked: Asked, least: float, verdicts: Verdicts) -> None:
     party, position = np.full((2, len(table)), -1, dtype=np.int64)
     party[asked.rows], position[asked.rows] = asked.party, np.arange(len(asked.rows))
     links = _listed(context.run, lambda a, b, s: (s >= least) & (party[a] >= 0) & (party[a] == party[b]))
@@ -95,11 +98,21 @@ def _follow_links(context: Context, table: pd.DataFrame, asked: Asked, least: fl
         links = _Pairs(*(column[order] for column in links))
         rms = _rms(context, links)
         links, rms = _Pairs(*(column[rms <= bound] for column in links)), rms[rms <= bound]
-    leader = follow_links(np.arange(len(asked.rows)), position[links.a], position[links.b], asked.fixed)
+    by_row = np.argsort(asked.rows)
+    one, other = (by_row[side] for side in within(verdicts.apart, asked.rows[by_row]))
+    leader = follow_links(
+        np.arange(len(asked.rows)), position[links.a], position[links.b], asked.fixed, apart=(one, other)
+    )
     table.loc[asked.rows, "kept_row"] = asked.rows[leader]
     _tell(table, links, "similarity", links.similarity)
     if rms is not None:
         _tell(table, links, "rms", rms)
+    if len(verdicts.followers):
+        kept = table["kept_row"].to_numpy()
+        led = np.zeros(len(table), dtype=bool)
+        led[verdicts.followers] = True
+        said = _listed(context.run, lambda a, b, s: ((kept[a] == b) & led[a]) | ((kept[b] == a) & led[b]))
+        _tell(table, said, "similarity", said.similarity)
 
 
 def _listed(run: Run, wanted: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> _Pairs:

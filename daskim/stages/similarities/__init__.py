@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import beta
 
 from daskim.errors import SettingsError
 from daskim.kept import CACHE_BYTES
+from daskim.kernels.proportions import share_interval
 from daskim.plugins import find, similarity_of
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
@@ -31,7 +31,7 @@ from daskim.stages.similarities.copies import all_copies
 from daskim.stages.similarities.pictures import NAME, READ, shown
 from daskim.store import block_bounds
 
-__all__ = ["STAGE", "recall_interval", "threshold_of"]
+__all__ = ["STAGE", "threshold_of"]
 
 # Per-image parts of one tile, bytes: two tiles are held by each task.
 TILE_BYTES = 40_000_000
@@ -41,7 +41,6 @@ SQUARE = 256
 SAMPLE = 32
 # Pairs of drawn images in one task, about.
 DRAWN_PAIRS = 100_000
-CONFIDENCE = 0.95
 
 
 def threshold_of(settings: Settings) -> float:
@@ -50,19 +49,14 @@ def threshold_of(settings: Settings) -> float:
     return float(find("similarities", settings.similarities.name).threshold if asked is None else asked)
 
 
-def recall_interval(found: int, total: int) -> tuple[float, float]:
-    """Clopper and Pearson's (1934) 95 % interval of a share."""
-    tail = (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, found, total - found + 1)) if found else 0.0
-    high = float(beta.ppf(1 - tail, found + 1, total - found)) if found < total else 1.0
-    return low, high
-
-
 def _run(context: Context) -> dict[str, Any]:
     run, settings, size = context.run, context.settings, context.known
     sealed = (run.read_json("state", "candidates", "sealed.json") or {})["facts"]
     name, everything = settings.similarities.name, settings.candidates.method == "all"
     first = np.asarray(run.read_table("representatives", ["first"])["first"])
+    apart = settings.candidates.across == "splits"
+    if apart:
+        run.save(np.asarray(run.read_table("representatives", ["splits"])["splits"]), "partial", NAME, "masks.npy")
     rows = _rows(context, first, everything)
     view, lost = shown(context, find("similarities", name).of, rows)
     if lost.size:
@@ -73,7 +67,7 @@ def _run(context: Context) -> dict[str, Any]:
     tile = max(1, min(size.rows, TILE_BYTES // part_bytes(similarity, view.shape, dtype)))
     record = run.read_json("state", NAME, "stage.json") or {}
     token = f"{record.get('fingerprint', '')} {run.array('images').attrs['made']} {view.made}"
-    job = Job(view, name, everything, threshold_of(settings), tile, token)
+    job = Job(view, name, everything, threshold_of(settings), tile, token, apart)
     run.save(rows, "partial", NAME, "rows.npy")
     if everything:
         squares = block_bounds(len(rows), min(SQUARE, max(tile, 8)))
@@ -155,7 +149,9 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
     if not settings.sample or len(rows) < 2:
         return None
     count = min(len(rows), max(SAMPLE, settings.sample // len(rows)))
-    chosen = rows[np.sort(np.random.default_rng(settings.seed).permutation(len(rows))[:count])]
+    drawn_from = _looked_up(context, rows) if job.across else rows
+    chosen = drawn_from[np.sort(np.random.default_rng(settings.seed).permutation(len(drawn_from))[:count])]
+    count = len(chosen)
     context.run.save(chosen, "partial", NAME, "drawn.npy")
     bounds = block_bounds(len(rows), max(1, min(job.tile, DRAWN_PAIRS // count)))
     keys = [f"{index:06d}" for index in range(len(bounds))]
@@ -167,7 +163,7 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
     truth = np.array(sorted(a * n + b for info in infos for a, b in info["hits"]), dtype=np.int64)
     at = np.minimum(np.searchsorted(known, truth), max(0, len(known) - 1))
     found = int((known[at] == truth).sum()) if len(known) else 0
-    low, high = recall_interval(found, len(truth))
+    low, high = share_interval(found, len(truth))
     compared = sum(info["pairs"] for info in infos)
     return {
         "images": count,
@@ -179,6 +175,14 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
         "low": low,
         "high": high,
     }
+
+
+def _looked_up(context: Context, rows: np.ndarray) -> np.ndarray:
+    """Rows of all splits but the largest, which the others are looked up in; all rows where there is none."""
+    masks = context.run.load("partial", NAME, "masks.npy")[rows]
+    value, size = np.unique(masks, return_counts=True)
+    some = rows[masks != value[size.argmax()]]
+    return some if len(some) else rows
 
 
 def _say(context: Context, facts: dict[str, Any], candidates: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike
 
+from daskim.kernels.splits import across
 from daskim.plugins import similarity_of
 from daskim.similarities import NEAR, Parts, Similarity, score, score_images
 from daskim.stages.similarities.pictures import NAME, Shown
@@ -43,6 +44,8 @@ class Job:
         Images whose parts are computed together.
     token : str
         Names what the parts are made from.
+    across : bool
+        Only pairs of images of different splits.
     """
 
     shown: Shown
@@ -51,6 +54,7 @@ class Job:
     threshold: float
     tile: int
     token: str
+    across: bool = False
 
     def similarity(self) -> Similarity:
         return similarity_of(self.name, self.shown.shape, screen=not self.exact)
@@ -176,7 +180,16 @@ def compare_tile(run: Run, key: str, job: Job, left: tuple[int, int], right: tup
     one, other = np.meshgrid(np.arange(*left), np.arange(*right), indexing="ij")
     later = one < other
     a, b = rows[one[later]], rows[other[later]]
+    if job.across:
+        a, b = _crossing(run, a, b)
     return _write(run, key, job, a, b, np.full(len(a), "all", dtype=object))
+
+
+def _crossing(run: Run, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs that lie across splits."""
+    masks = run.load("partial", NAME, "masks.npy")
+    some = across(masks[a], masks[b])
+    return a[some], b[some]
 
 
 def compare_sample(run: Run, key: str, job: Job, lo: int, hi: int) -> dict[str, Any]:
@@ -188,6 +201,8 @@ def compare_sample(run: Run, key: str, job: Job, lo: int, hi: int) -> dict[str, 
     one, other = np.repeat(drawn, len(rows)), np.tile(rows, len(drawn))
     fresh = (one < other) | ((one > other) & ~np.isin(other, drawn))
     a, b = np.minimum(one, other)[fresh], np.maximum(one, other)[fresh]
+    if job.across:
+        a, b = _crossing(run, a, b)
     hits: list[list[int]] = []
     for mine, found in compared(job, a, b):
         near = mine[found[:, 0] >= job.threshold]

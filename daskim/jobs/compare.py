@@ -1,0 +1,223 @@
+"""python -m daskim.jobs.compare: which test images have a twin in train, and which have nothing like them there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from json import dumps
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from daskim import __version__
+from daskim.errors import SettingsError
+from daskim.gates import NAMES, check, parse_condition
+from daskim.jobs.options import bytes_of, run_options_of, size_text, storage_options
+from daskim.jobs.preview import show_plan
+from daskim.jobs.terminal import Display, plain, print_table, run_app
+from daskim.settings import job_file, parse_assignment
+
+__all__ = ["app", "main"]
+
+EPILOGUE = f"""\
+Conditions of --fail-on: {", ".join(NAMES)}.
+Exit codes: 0 finished, 1 bug, 2 usage or settings, 3 too many broken images, 4 source, run or cluster cannot be
+reached, 5 a block failed, 6 a condition of --fail-on is met, 7 the run was made with other settings, 130 interrupted.
+"""
+# Rows of the lists on the terminal.
+SHOWN = 5
+
+app = App(
+    name="python -m daskim.jobs.compare",
+    help="""Find leaks: images of one split (test) with a twin in another (train).
+
+    Give TRAIN and TEST, two sources of any kind; or one source whose images have splits: each pair of splits is then
+    looked at. Every evaluated image is told its most similar images of the other split (tables/leakage), and how well
+    it is covered at all (tables/coverage: the least covered are the ones that models get wrong). Up to 500,000 pairs
+    between the splits all are compared, above those that a search finds. Nothing is ever altered or deleted.""",
+    help_epilogue=EPILOGUE,
+    help_format="plaintext",
+    version=__version__,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+
+
+@app.default
+def compare(
+    *inputs: Annotated[str, Parameter(name="TRAIN [TEST]", help="Paths or fsspec URLs.")],
+    run: Annotated[str, Parameter(help="Directory or URL that holds the results.")] = "daskim-compare",
+    job: Annotated[str | None, Parameter(help="Job file (TOML).")] = None,
+    splits: Annotated[
+        str | None, Parameter(help="[train,test for two INPUTs] A split for each INPUT, such as train,train,test.")
+    ] = None,
+    evaluate: Annotated[
+        list[str] | None,
+        Parameter(help="Split whose images are looked up in the others [all but the training split]; repeat."),
+    ] = None,
+    similarity: Annotated[
+        str | None,
+        Parameter(
+            help="[aligned] aligned, ssim, ssim_volume, ms_ssim, cw_ssim, haarpsi, stsim, wavelet or your own as "
+            "module.Class."
+        ),
+    ] = None,
+    min_similarity: Annotated[
+        float | None, Parameter(help="From where on two images are twins [the similarity's own].")
+    ] = None,
+    similarity_size: Annotated[
+        str | None, Parameter(help="[standard] HxW that the similarity sees, native, or standard (that of --size).")
+    ] = None,
+    candidates: Annotated[
+        Literal["auto", "all", "lsh", "join", "union"] | None,
+        Parameter(help="[auto] Pairs that get a similarity: all, by MinHash, by coarse join, both (union), or auto."),
+    ] = None,
+    per_image: Annotated[int | None, Parameter(help="[5] Twins that are listed of an image.")] = None,
+    yields: Annotated[
+        Literal["none", "train", "test"] | None,
+        Parameter(help="[none] Whose twins leave the reduced set: a plan for `apply` is made then."),
+    ] = None,
+    size: Annotated[str | None, Parameter(help="[32x32] Standard size HxW, or native.")] = None,
+    mode: Annotated[Literal["RGB", "L"] | None, Parameter(help="[RGB] Colour or luma.")] = None,
+    max_bad: Annotated[float | None, Parameter(help="[1] Share of broken images above which the run ends.")] = None,
+    format: Annotated[str | None, Parameter(help="[auto] folder, manifest, webdataset, parquet, array or idx.")] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        Parameter(help="Condition on the result, such as 'leakage>0', that gives exit code 6; repeat.", negative=""),
+    ] = None,
+    set: Annotated[
+        list[str] | None, Parameter(name="--set", help="stage.key=value, any setting; repeat for more.", negative="")
+    ] = None,
+    cluster: Annotated[str, Parameter(help="threads, local, or address:tcp://host:port.")] = "threads",
+    workers: Annotated[int | None, Parameter(help="Threads or processes; default one a core.")] = None,
+    memory: Annotated[str | None, Parameter(help="Memory for all workers of this machine, such as 4GB.")] = None,
+    plan: Annotated[
+        bool, Parameter(help="Say what would be done and what it needs; compute nothing.", negative="")
+    ] = False,
+    restart: Annotated[str | None, Parameter(help="Do this stage and the later ones again.")] = None,
+    storage_option: Annotated[
+        list[str] | None,
+        Parameter(help="key=value for fsspec, for INPUT and a RUN of the same kind; repeat.", negative=""),
+    ] = None,
+    quiet: Annotated[bool, Parameter(help="No progress, no notes.", negative="")] = False,
+    json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
+) -> int:
+    """Find leaks between splits."""
+    flags = {
+        "source.format": format,
+        "images.size": size,
+        "images.mode": mode,
+        "images.max_bad": max_bad,
+        "candidates.method": candidates,
+        "similarities.name": similarity,
+        "similarities.size": similarity_size,
+        "similarities.min_similarity": min_similarity,
+        "compare.evaluate": evaluate,
+        "compare.per_image": per_image,
+        "compare.yields": yields,
+    }
+    conditions = [parse_condition(text) for text in fail_on or []]
+    values: dict[str, Any] = dict(job_file(job)) if job is not None else {}
+    values.update(parse_assignment(text) for text in set or [])
+    values.update((key, value) for key, value in flags.items() if value is not None)
+    named = list(inputs) or list(values.pop("source.inputs", ()))
+    if not named:
+        raise SettingsError("no INPUT", "Give TRAIN and TEST, or one source whose images have splits.")
+    if splits is not None:
+        values["source.splits"] = tuple(name.strip() for name in splits.split(","))
+    elif len(named) > 2 and "source.splits" not in values:
+        raise SettingsError(
+            f"{len(named)} INPUTs, and which split is each?", "Name a split for each with --splits, in order."
+        )
+    options = storage_options(storage_option or [])
+    if not run:
+        raise SettingsError("--run is empty", "Give a directory or an fsspec URL.")
+    from daskim.api import compare as library_call
+    from daskim.api import compare_settings
+
+    two = len(named) == 2 and "source.splits" not in values
+    settings = compare_settings(named[:1] if two else named, named[1:] if two else [], values)
+    if plan:
+        return show_plan(settings, run, cluster, workers, bytes_of(memory), options, json)
+    with Display(quiet=quiet, as_json=json) as display:
+        found = library_call(
+            settings.source.inputs,
+            settings=settings,
+            run=run,
+            cluster=cluster,
+            workers=workers,
+            memory=bytes_of(memory),
+            restart=restart,
+            storage_options=options,
+            run_options=run_options_of(run, settings.source.inputs, options),
+            progress=display,
+        )
+    if json:
+        print(dumps({"event": "summary", **found.summary}))
+    elif not quiet:
+        _show(found)
+    check(conditions, found.summary, found.run)
+    return 0
+
+
+def _show(found: Any) -> None:
+    """What was found, on the terminal."""
+    summary = found.summary
+    leakage = summary["leakage"]
+    pairs = "; ".join(f"{one} against {other}" for one, other in leakage["splits"])
+    share = 100 * leakage["images"] / max(1, leakage["evaluated"])
+    rows: list[tuple[str, int, str]] = [
+        ("evaluated", leakage["evaluated"], pairs),
+        ("leaked", leakage["images"], f"{share:.1f} %: {leakage['similarity']} at or above {_least(leakage)}"),
+        ("exact", leakage["exact"], "the twin has the same bytes or the same pixels"),
+        ("conflicts", leakage["conflicts"], "the twin has another label"),
+        ("broken", sum(count for name, count in summary["status"].items() if name not in ("ok", "flat")), ""),
+    ]
+    print_table("", ["", "images", ""], [(name, f"{count:,}", note) for name, count, note in rows])
+    if leakage["cross"]:
+        cross = [
+            (f"{row['split']} in {row['other_split']}", row["kind"], row["agreement"], row["images"], row["pairs"])
+            for row in leakage["cross"]
+        ]
+        print()
+        print_table("Twins by split, kind and label", ["splits", "kind", "labels", "images", "pairs"], cross, numbers=2)
+        worst = found.table("leakage").query("rank == 1").sort_values(["kind", "similarity"], ascending=[True, False])
+        print()
+        print_table(
+            "Leaked images, the first of them",
+            ["image", "its twin", "labels", "similarity"],
+            [
+                (row.id, row.other_id, _labels(row.label, row.other_label), f"{row.similarity:.3f}")
+                for row in worst.head(SHOWN).itertuples()
+            ],
+            numbers=1,
+        )
+    least = [
+        (row["id"], row["other_id"] or "-", "-" if row["similarity"] is None else f"{row['similarity']:.3f}")
+        for row in leakage["least_covered"]
+    ]
+    print()
+    print_table("Least covered: nothing there is like them", ["image", "most alike", "similarity"], least, numbers=1)
+    if "n_drop" in summary:
+        print(plain(f"plan: {summary['n_drop']:,} images would go (compare.yields = {leakage['yields']})"))
+    print(f"{summary['seconds_total']:.1f} s, peak memory {size_text(summary['peak_rss_bytes'])}")
+    print(plain(f"All of it is in {found.run}: tables/leakage, tables/coverage, tables/pairs, summary.json"))
+
+
+def _labels(one: str | None, other: str | None) -> str:
+    """Both labels, or one where they agree."""
+    names = ["-" if name is None else name for name in (one, other)]
+    return names[0] if names[0] == names[1] else " / ".join(names)
+
+
+def _least(leakage: Mapping[str, Any]) -> str:
+    return f"{leakage['min_similarity']:g}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry of the command; returns the exit code."""
+    return run_app(app, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""What a command would do and need: the table of --plan."""
+
+from __future__ import annotations
+
+from json import dumps
+from typing import Any
+
+from daskim.jobs.options import run_options_of, size_text
+from daskim.jobs.terminal import plain, print_table
+from daskim.settings import Settings
+
+__all__ = ["show_plan"]
+
+
+def show_plan(
+    settings: Settings,
+    run: str,
+    cluster: str,
+    workers: int | None,
+    memory: int | None,
+    options: dict[str, Any],
+    json: bool,
+) -> int:
+    """The table of --plan; nothing is computed or written."""
+    from daskim.api import open_place, preview_run
+    from daskim.pipeline import memory_of, refuse_misfit
+
+    place = open_place(cluster, workers=workers, memory=memory)
+    try:
+        states, size, context = preview_run(
+            settings,
+            run,
+            place,
+            storage_options=options,
+            run_options=run_options_of(run, settings.source.inputs, options),
+        )
+    finally:
+        place.close()
+    rows = []
+    for state in states:
+        need, limit = memory_of(context, state.need)
+        blocks = f"{state.done}/{state.need.blocks}" if state.state == "open" else str(state.need.blocks)
+        rows.append((state.stage.name, state.state, blocks, state.need.read, state.need.write, need, limit))
+    if json:
+        keys = ("stage", "state", "blocks", "read_bytes", "write_bytes", "memory_bytes", "memory_limit_bytes")
+        print(dumps({"event": "plan", "n": size.n, "stages": [dict(zip(keys, row)) for row in rows]}))
+    else:
+        print_table(
+            f"{size.n:,} images of {size.height} x {size.width} x {size.channels}, {size.columns:,} coefficients, "
+            f"{size.n_clusters:,} clusters, {place.workers} workers ({place.name})",
+            ["stage", "state", "blocks", "reads", "writes", "memory per worker", "limit"],
+            [(*row[:3], *map(size_text, row[3:])) for row in rows],
+            numbers=5,
+        )
+        for state in states:
+            if state.changed:
+                print(plain(f"stale: {state.stage.name}: {state.changed}; --restart {state.stage.name}"))
+    refuse_misfit(context, {state.stage.name: state.need for state in states})
+    return 0
