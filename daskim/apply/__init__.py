@@ -8,11 +8,11 @@ Nothing is ever overwritten, and no source is altered but by a quarantine, which
 """
 
 from daskim.apply.journal import Journal
+from daskim.apply.moves import Moves, UndoFile, inspect, undo
 from daskim.apply.proposal import Proposal, carry_out, propose, refuse_changed
 from daskim.apply.review import Review, propose_review, write_review
 from daskim.apply.selection import FORMS, Request
 from daskim.apply.sources import Outcome
-from daskim.apply.undo import Moves, UndoFile, inspect, undo
 
 __all__ = [
     "FORMS",

@@ -11,10 +11,10 @@ import pandas as pd
 
 from daskim.apply import shards, tree
 from daskim.apply.journal import Journal, in_the_way, key_of
+from daskim.apply.moves import UndoFile
 from daskim.apply.quarantine import plan_moves, quarantine
 from daskim.apply.selection import Request, chosen, counts_of, guard, table_of
 from daskim.apply.sources import Found, Outcome, changes_since
-from daskim.apply.undo import UndoFile
 from daskim.apply.work import Planned, Work
 from daskim.errors import SettingsError, SourceError, StaleRun
 from daskim.lake import PARTIAL, Folder, Place, escape, failure_of_store, locate, open_folder

@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from daskim.apply.moves import UndoFile, move
 from daskim.apply.names import column_of, paths_for
 from daskim.apply.selection import FILES, Request
 from daskim.apply.sources import Outcome
-from daskim.apply.undo import UndoFile, move
 from daskim.errors import SettingsError, SourceError, StaleRun
 from daskim.lake import Folder, Place, digest_of_file, escape, failure_of_store, locate, unescape
 from daskim.results import FinishedRun

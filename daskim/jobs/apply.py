@@ -342,7 +342,7 @@ def _show(proposal: Any, say: _Voice) -> None:
     if proposal.before and not proposal.finished:
         say.line(f"Note: {proposal.before:,} were done by an earlier attempt; it goes on from there.")
     if proposal.new:
-        say.line(f"Note: the source holds {proposal.new:,} images that the run has not seen: they are not looked at.")
+        say.line(f"Note: images in the source that the run has not seen: {proposal.new:,}. They are not looked at.")
     for name, found in (("changed since the run", proposal.changed), ("stays", proposal.stays)):
         for id, why in found[:FIRST]:
             say.line(f"{name}: {id}: {why}")

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from daskim import __version__
 from daskim.errors import SettingsError
 from daskim.gates import NAMES, check, parse_condition
+from daskim.jobs.finish import leave_report, show_report
 from daskim.jobs.options import bytes_of, run_options_of, size_text, storage_options
 from daskim.jobs.preview import show_plan
 from daskim.jobs.terminal import Display, plain, print_table, run_app
@@ -99,6 +100,7 @@ def compare(
         list[str] | None,
         Parameter(help="key=value for fsspec, for INPUT and a RUN of the same kind; repeat.", negative=""),
     ] = None,
+    report: Annotated[bool, Parameter(help="Make RUN/report.html, a page to look at.")] = True,
     quiet: Annotated[bool, Parameter(help="No progress, no notes.", negative="")] = False,
     json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
 ) -> int:
@@ -152,10 +154,15 @@ def compare(
             run_options=run_options_of(run, settings.source.inputs, options),
             progress=display,
         )
+    page = leave_report(found, options) if report else None
+    if page is not None and json:  # the summary is the last line
+        show_report(page, json=json, quiet=quiet)
     if json:
         print(dumps({"event": "summary", **found.summary}))
     elif not quiet:
         _show(found)
+    if page is not None and not json:
+        show_report(page, json=json, quiet=quiet)
     check(conditions, found.summary, found.run)
     return 0
 

@@ -143,9 +143,9 @@ def _title(run: FinishedRun) -> str:
 def _verdict(counts: Mapping[str, Any], *, labelled: bool) -> str:
     images, redundant, influential = (counts[name] for name in ("images", "redundant", "influential"))
     if not redundant and not influential:
-        first = f"No image among {images:,} is redundant: nothing needs to go before training."
+        first = f"None of {counted(images, 'image')} is redundant: nothing needs to go before training."
     elif not redundant:
-        first = f"No image among {images:,} can be spared without losing something."
+        first = f"None of {counted(images, 'image')} can be spared: no close one of the same label would stay."
     else:
         first = (
             f"{redundant:,} of {counted(images, 'image')} ({share(redundant, images)}) "

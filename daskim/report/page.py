@@ -119,7 +119,7 @@ def render(run: FinishedRun, storage_options: Mapping[str, Any] | None = None) -
         "bar": _bar(facts),
         "figures": figures,
         "listed": listed,
-        "summary": run.summary,
+        "versions": {"daskim": run.summary.get("daskim", ""), **run.summary.get("versions", {})},
         "settings": [(key, shortened(visible(value), TEXT)) for key, value in facts.settings[:TEXTS]],
         "cross_rows": TEXTS,
         "notes": [shortened(visible(note), TEXT) for note in facts.notes[:TEXTS]],

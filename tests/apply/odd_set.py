@@ -52,7 +52,7 @@ def write_source(folder: Path) -> Path:
         near = np.clip(picture(seed).astype(int) + np.random.default_rng(seed).integers(-2, 3, (16, 16, 3)), 0, 255)
         save(folder, head + b"/zz near " + base, near.astype(np.uint8))
     os.symlink("plain.png", folder / "train" / "cat" / "zz link.png")
-    save(folder, b"train/dog/alike.png", picture(0) ^ np.uint8(1))
+    save(folder, b"train/cat/alike.png", picture(10) ^ np.uint8(1))
     save(folder, b"train/flat/white.png", np.full((16, 16, 3), 255, np.uint8))
     (folder / "train" / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import unicodedata
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from daskim.apply.names import KEPT, paths_for
 from daskim.lake import Place, escape, label_of, open_folder
 
-HOSTILE = ["..", "../../etc/passwd", "/etc/passwd", "a/../../b.png", "", ".", "a//b.png", "CON", "con.png", "nul/a.png"]
+HOSTILE = ["..", "../../etc/passwd", "/etc/passwd", "a/../../b.png", "", ".", "a//b.png", "CON", "con.png"]
 HOSTILE += [
     "x" * 300 + ".png",
     "é" * 200,
@@ -88,10 +89,8 @@ def test_nothing_is_written_outside_of_a_folder(tmp_path_factory: pytest.TempPat
     base = tmp_path_factory.mktemp("base")
     (base / "outside").mkdir()
     folder = open_folder(Place(str(base / "in")))
-    try:
+    with contextlib.suppress(OSError, ValueError):
         folder.write(rel, b"data")
-    except (OSError, ValueError):
-        pass
     assert list((base / "outside").iterdir()) == []
     assert {entry.name for entry in base.iterdir()} <= {"outside", "in"}
 

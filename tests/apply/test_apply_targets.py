@@ -1,4 +1,4 @@
-"""Every kind of target, read back by daskim: ids, labels, splits and pixels; nothing before --execute, nothing twice."""
+"""Every kind of target, read back by daskim: ids, labels, splits, pixels; nothing before --execute, nothing twice."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_a_changed_source_is_refused_before_the_first_write(
         told = capfd.readouterr()
         assert "loose.png" in told.err
         assert "is gone" in told.err
-        assert "1 images that the own_run has not seen" in told.out
+        assert "the run has not seen: 1." in told.out
         assert not (tmp_path / "out").exists()
     assert main([*words, "--execute", "--skip-changed"]) == 0
     there = {row["daskim_id"] for row in read_csv(tmp_path / "out" / "kept.csv")}
@@ -310,7 +310,7 @@ def test_mistakes(
     (tmp_path / "text.csv").write_text("mine\n")
     before = sums(tmp_path)
     for line, code, told in MISTAKES:
-        words = [word.format(here=tmp_path, own_run=own_run.run) for word in line.split()]
+        words = [word.format(here=tmp_path, run=own_run.run) for word in line.split()]
         assert main([*words, "--execute", "--json"]) == code, line
         out, error = capfd.readouterr()
         assert told in error, line

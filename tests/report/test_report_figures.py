@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
+from planted_runs import picture
 
 import daskim
 from daskim.report.figures import DRAWN, Figure, figures_of, write_figures
@@ -259,3 +260,26 @@ def test_labels_for_png_have_glyphs() -> None:
     assert Ink("png").label("猫 $x$") == "\\u732b $x$"
     ink = Ink("svg")
     assert ink.texts[ink.label("猫 $x$")] == "猫 $x$"
+
+
+@pytest.mark.parametrize(
+    ("count", "values", "names"),
+    [
+        (1, {}, ["bands"]),
+        (2, {"method": "similarity", "candidates.method": "all"}, ["graph", "histogram", "sizes", "eigenvalues"]),
+        (
+            40,
+            {"method": "similarity", "candidates.method": "all", "spectrum.method": "lanczos"},
+            ["matrix", "graph", "histogram", "sizes", "eigenvalues"],
+        ),
+    ],
+)
+def test_odd_runs_have_their_figures(tmp_path: Path, count: int, values: dict[str, str], names: list[str]) -> None:
+    pictures = np.stack([picture(index // 2) for index in range(count)])
+    np.savez(tmp_path / "set.npz", images=pictures)
+    run = daskim.reduce(tmp_path / "set.npz", run=tmp_path / "run", settings={"images.size": "native", **values})
+    found = {figure.name: figure for figure in figures_of(run)}
+    assert list(found) == names
+    if "spectrum.method" in values:
+        assert "estimated by Lanczos for 40 images" in found["eigenvalues"].caption
+        assert "(between " in found["eigenvalues"].alt

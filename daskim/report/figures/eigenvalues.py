@@ -71,13 +71,15 @@ def _values(axes: Axes, value: np.ndarray, place: np.ndarray, *, labelled: bool)
 
 
 def _gaps(axes: Axes, gap: np.ndarray, gamma: float) -> None:
-    """Each gap between neighbouring eigenvalues; of neighbouring gaps the widest where there are many."""
+    """Each gap between neighbouring eigenvalues; where there are many, the widest of neighbours and those above."""
     bounds = np.unique(np.linspace(0, gap.size, min(MARKS, gap.size) + 1).astype(np.int64))
     at = np.array([lo + int(np.argmax(gap[lo:hi])) for lo, hi in pairwise(bounds.tolist())])
+    wide = np.flatnonzero(gap > gamma)
+    at = np.union1d(at, wide[np.argsort(-gap[wide], kind="stable")[:MARKS]])
     low, high = gamma / 300, max(float(gap.max()), gamma) * 1.5
     axes.set_yscale("log")
-    for wide, colour in ((False, BLUE), (True, ORANGE)):
-        some = at[((gap[at] > gamma) == wide) & (gap[at] > low)]
+    for above, colour in ((False, BLUE), (True, ORANGE)):
+        some = at[((gap[at] > gamma) == above) & (gap[at] > low)]
         strokes(axes, [[(x + 1.0, low), (x + 1.0, float(gap[x]))] for x in some.tolist()], color=colour, linewidth=1)
     axes.axhline(gamma, color=GREY, linewidth=1)
     axes.minorticks_off()

@@ -79,6 +79,8 @@ def _values(batch: pa.Table) -> np.ndarray:
 def _caption(run: FinishedRun) -> str:
     if run.summary.get("similarities") is None:
         return "Each redundant image with the image kept for it; near-duplicates in orange, on a logarithmic scale."
+    if run.has("leakage"):
+        return "Pairs of images of different splits that were compared. Near-duplicates in orange; logarithmic scale."
     if run.settings.candidates.method == "all":
         return "All pairs of images. Those in orange are near-duplicates; logarithmic scale."
     return (
