@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Nearest", "best_products"]
+__all__ = ["Best", "Nearest", "best_products"]
 
 # Queries and rows of one product: its 2 MB stay in the cache while they are compared.
 QUERIES = 256
@@ -73,6 +73,38 @@ class Nearest:
             return empty, empty, np.zeros(0, dtype=np.float32)
         self._pick()
         return self._found[0]
+
+
+class Best:
+    """The one best row of each of some queries, however low its score; cheaper than `Nearest` with a count of 1.
+
+    Parameters
+    ----------
+    queries : int
+
+    Notes
+    -----
+    Equal scores go to the lower row, whatever the order of offers.
+    """
+
+    def __init__(self, queries: int) -> None:
+        self.row = np.full(queries, -1, dtype=np.int64)
+        self.score = np.full(queries, -np.inf, dtype=np.float32)
+
+    def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
+        """Scores (q, r), float32, of some queries (q,) with some rows (r,), int64, ascending."""
+        if not len(rows):
+            return
+        at = scores.argmax(axis=1)
+        row, score = rows[at], scores[np.arange(len(queries)), at]
+        held = self.score[queries]
+        better = (score > held) | ((score == held) & (row < self.row[queries]))
+        self.row[queries[better]], self.score[queries[better]] = row[better], score[better]
+
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Query, row (int64) and score (float32) of the queries that were offered any."""
+        query = np.flatnonzero(self.row >= 0)
+        return query, self.row[query], self.score[query]
 
 
 class Offered(Protocol):

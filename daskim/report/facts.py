@@ -190,7 +190,7 @@ def _loses(
     counts: Mapping[str, Any], by_class: list[tuple[str, int, int]], judged: list[tuple[str, int]], *, planned: bool
 ) -> str:
     if not planned:
-        return "Nothing: this run compares and drops no image."
+        return "Nothing is dropped: this run only compares."
     redundant, images = counts["redundant"], counts["images"]
     if not redundant:
         return "Nothing: no image would go."

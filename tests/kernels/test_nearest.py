@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskim.kernels import nearest as module
-from daskim.kernels.nearest import Nearest, best_products
+from daskim.kernels.nearest import Best, Nearest, best_products
 
 Found = list[tuple[int, int, float]]
 
@@ -156,3 +156,22 @@ def test_same_bits_however_rows_come() -> None:
     alone = Nearest(1, 50, -100.0, np.full(1, -1))
     best_products(alone, looked_up[4:5], np.arange(50), block)
     assert [(4, row, value) for _, row, value in listed(alone)] == [one for one in listed(whole) if one[0] == 4]
+
+
+@given(st.integers(0, 2**16), st.integers(1, 6), st.integers(1, 30), st.integers(1, 9))
+def test_the_best_is_that_of_all(seed: int, queries: int, rows: int, piece: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 4, (queries, rows)).astype(np.float32)  # many ties
+    best = Best(queries)
+    starts = rng.permutation(np.arange(0, rows, piece))
+    for start in starts:
+        here = np.arange(start, min(start + piece, rows))
+        best.offer(np.arange(queries), here, scores[:, here])
+    query, row, score = best.result()
+    assert query.tolist() == list(range(queries))
+    assert row.tolist() == scores.argmax(axis=1).tolist()
+    assert score.tolist() == scores.max(axis=1).tolist()
+
+
+def test_a_query_that_was_offered_nothing_has_no_best() -> None:
+    assert [len(part) for part in Best(3).result()] == [0, 0, 0]

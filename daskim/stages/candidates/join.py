@@ -17,7 +17,7 @@ from daskim.engine import Fold, total
 from daskim.kept import take
 from daskim.kernels.coarse import forms, width
 from daskim.kernels.kmeans import nearest_centres, seed_centres
-from daskim.kernels.nearest import Nearest, best_products
+from daskim.kernels.nearest import Best, Nearest, best_products
 from daskim.kernels.neighbours import principal_directions
 from daskim.kernels.splits import across
 from daskim.lloyd import dask_ml_steps
@@ -180,7 +180,7 @@ def nearest_of_all(run: Run, key: str, lo: int, hi: int, settings: Candidates) -
 class _Both:
     """Offers what it is offered to several."""
 
-    def __init__(self, *of: Nearest) -> None:
+    def __init__(self, *of: Nearest | Best) -> None:
         self.of = of
 
     def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
@@ -197,7 +197,7 @@ def _nearest_across(run: Run, key: str, mine: np.ndarray, rows: np.ndarray, sett
         others = rows[across(masks[rows], np.array(mask))]
         queries = _forms_of(run, some, settings)
         near = Nearest(len(some), settings.neighbours, settings.correlation, some)
-        nearest = Nearest(len(some), 1, -1.0, some)
+        nearest = Best(len(some))
         for start, end in block_bounds(len(others), BLOCK):
             block = np.ascontiguousarray(_forms_of(run, others[start:end], settings)[:, 0])
             best_products(_Both(near, nearest), queries, others[start:end], block)
@@ -218,7 +218,7 @@ def _save_nearest(run: Run, key: str, rows: np.ndarray, nearest: Nearest) -> dic
     return _save(run, key, _named(rows, nearest))
 
 
-def _named(rows: np.ndarray, nearest: Nearest) -> np.ndarray:
+def _named(rows: np.ndarray, nearest: Nearest | Best) -> np.ndarray:
     """Image, nearest, score; shape (3, found), float64."""
     query, row, score = nearest.result()
     return np.stack([rows[query].astype(np.float64), row.astype(np.float64), score.astype(np.float64)])
