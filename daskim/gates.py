@@ -11,7 +11,7 @@ from typing import Any
 
 from daskim.errors import ConditionMet, SettingsError, nearest
 
-__all__ = ["NAMES", "Condition", "check", "parse_condition"]
+__all__ = ["NAMES", "Condition", "check", "parse_condition", "refuse_blind"]
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -21,15 +21,21 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 GOOD = ("ok", "flat")
+# What only some runs look for.
+OF_COMPARE = ("leakage", "exact_leakage", "leakage_share", "conflicts")
+OF_PLANS = ("drops", "drop_share")
+OF_REDUCE = ("influential",)
+OF_SIMILARITY = ("anomalies",)
 # What a condition may name.
 NAMES = {
     "leakage": "evaluated images with a twin in another split (compare)",
     "exact_leakage": "those whose twin is an exact duplicate (compare)",
     "conflicts": "evaluated images with a twin of another label (compare)",
     "leakage_share": "share of the evaluated images that have a twin (compare)",
-    "drops": "images that the plan drops",
+    "drops": "images that the plan drops (reduce, compare --yields)",
     "drop_share": "their share of all images",
-    "influential": "images that are alike to one of another label",
+    "influential": "images that are alike to one of another label (reduce)",
+    "anomalies": "images that are alike to no other (reduce --method similarity)",
     "exact": "exact duplicates of an earlier image",
     "near": "pairs at or above min_similarity (method similarity, compare)",
     "broken": "images that cannot be read",
@@ -82,6 +88,32 @@ def parse_condition(text: str) -> Condition:
     return Condition(text.strip(), name, sign, bound)
 
 
+def refuse_blind(conditions: Sequence[Condition], method: str, *, plans: bool) -> None:
+    """End before the work where a condition names what a run of this method does not look for.
+
+    Parameters
+    ----------
+    method : str
+        wavelet, similarity or compare.
+    plans : bool
+        Whether the run makes a plan.
+
+    Raises
+    ------
+    SettingsError
+    """
+    blind: set[str] = set() if plans else set(OF_PLANS)
+    blind |= set(OF_REDUCE) if method == "compare" else set(OF_COMPARE)
+    blind |= set(OF_SIMILARITY) if method != "similarity" else set()
+    for condition in conditions:
+        if condition.name in blind:
+            known = ", ".join(sorted(set(NAMES) - blind))
+            raise SettingsError(
+                f"--fail-on {condition.text}: this run does not look for {condition.name}: {NAMES[condition.name]}",
+                f"It knows: {known}.",
+            )
+
+
 def value_of(name: str, summary: Mapping[str, Any]) -> float:
     """What a run found under a name of `NAMES`.
 
@@ -104,6 +136,8 @@ def value_of(name: str, summary: Mapping[str, Any]) -> float:
         known.update(drops=summary["n_drop"], drop_share=summary["n_drop"] / n)
     if "n_influential" in summary:
         known["influential"] = summary["n_influential"]
+    if "alone" in (summary.get("anomalies") or {}):
+        known["anomalies"] = summary["anomalies"]["alone"]
     if pairs is not None:
         known["near"] = pairs["near"]
     if leakage is not None:

@@ -47,6 +47,8 @@ AUTO_PAIRS = 500_000
 # What an idle worker process holds after its imports, bytes. Measured: 230 to 360 MB; the larger figures where the
 # kernel keeps the pages of shared libraries as huge pages.
 IDLE = 480_000_000
+# What other commands left in the run; it is of the stages that are done again.
+AFTERWARDS = ("tables/boundaries", "tables/boundary_lines", "boundaries")
 # Facts of the plan that the summary tells besides its counts.
 PLAN_FACTS = ("max_rms", "max_rms_why", "verify", "min_similarity", "n_refuted", "reviewed")
 PLAN_COUNTS = (
@@ -104,7 +106,8 @@ def stages_of(settings: Settings) -> tuple[Stage, ...]:
         return (*READ, *COEFFICIENTS, *number, clusters.STAGE, plan.STAGE)
     needs = COEFFICIENTS if find("similarities", settings.similarities.name).of == "coefficients" else ()
     if settings.method == "compare":
-        return (*READ, *needs, candidates.STAGE, similarities.STAGE, leakage.STAGE)
+        shrinks = () if settings.compare.yields == "none" else (plan.COMPARE_STAGE,)
+        return (*READ, *needs, candidates.STAGE, similarities.STAGE, leakage.STAGE, *shrinks)
     return (*READ, *needs, *PAIRS, spectral.STAGE, anomalies.STAGE, plan.SIMILARITY_STAGE)
 
 
@@ -124,12 +127,10 @@ def settled(settings: Settings, facts: Mapping[str, Any]) -> Settings:
     """
     counts = facts.get("splits", {})
     if settings.method == "compare":
-        leakage.pairs_of_splits(settings.compare, counts)
+        leakage.pairs_of_splits(settings, counts)
     if settings.candidates.method != "auto":
         return settings
-    pairs = facts["n"] * (facts["n"] - 1) // 2
-    if settings.candidates.across == "splits":
-        pairs -= sum(count * (count - 1) // 2 for count in counts.values())
+    pairs = size_of(settings, facts).possible
     chosen = settings.candidates.model_copy(update={"method": "all" if pairs <= AUTO_PAIRS else "union"})
     return settings.model_copy(update={"candidates": chosen})
 
@@ -167,7 +168,12 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
         for stage in stages:
             seals[stage.name] = _one_stage(context, stage, seals, memory)
             if stage.name == "index":
-                context.settings = settled(context.settings, seals["index"]["facts"])
+                try:
+                    context.settings = settled(context.settings, seals["index"]["facts"])
+                except SettingsError:
+                    if "index" not in there:  # what is asked for instead is not bound to a list nobody used
+                        _forget(context, stages, "index")
+                    raise
                 context.run.write(to_toml(context.settings).encode(), "settings.toml")
                 context.size = size_of(context.settings, seals["index"]["facts"])
                 workers = context.engine.place.workers
@@ -177,9 +183,10 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
                 images.refuse_bad(context.settings, context.run, seals["images"]["facts"]["status"])
         context.run.remove("partial")
     if context.settings.plan.reviewed is None and context.run.exists("reviewed.csv"):
+        again = "leakage" if context.settings.method == "compare" else "plan"
         context.engine.progress.say(
-            f"the run holds verdicts of a person that its plan does not honour: add --reviewed {context.run.url}/"
-            "reviewed.csv --restart plan"
+            f"the run holds verdicts of a person that it does not honour: add --reviewed {context.run.url}/"
+            f"reviewed.csv --restart {again}"
         )
     if len(there) == len(stages):
         context.engine.progress.say("nothing was left to do: --restart index would list the source anew")
@@ -219,12 +226,16 @@ def preview(context: Context) -> tuple[list[StageState], Size]:
     return states, size
 
 
-def size_of(settings: Settings, facts: dict[str, Any]) -> Size:
+def size_of(settings: Settings, facts: Mapping[str, Any]) -> Size:
     """The numbers that decide the work, from the facts of the index."""
     shape = (facts["height"], facts["width"], facts["channels"])
     transform = transform_of(settings.wavelets, shape)
     asked = clusters.asked_clusters(settings)
     wanted = facts["n"] if asked == "auto" else clusters.wanted_clusters(asked, facts["n"])
+    crossing = None
+    if settings.candidates.across == "splits":
+        within = sum(count * (count - 1) // 2 for count in facts.get("splits", {}).values())
+        crossing = facts["n"] * (facts["n"] - 1) // 2 - within
     return Size(
         n=facts["n"],
         height=shape[0],
@@ -235,6 +246,7 @@ def size_of(settings: Settings, facts: dict[str, Any]) -> Size:
         rows=facts["rows"],
         n_clusters=wanted,
         bytes=facts["bytes"],
+        crossing=crossing,
     )
 
 
@@ -352,6 +364,8 @@ def _forget(context: Context, stages: tuple[Stage, ...], restart: str) -> None:
         context.run.remove("partial", stage.name)
         for name in stage.leaves:
             context.run.remove(*name.split("/"))
+    for name in AFTERWARDS:
+        context.run.remove(*name.split("/"))
     context.run.remove("summary.json")
 
 
@@ -363,7 +377,7 @@ def _notes(seals: dict[str, dict[str, Any]]) -> Iterator[str]:
 def _planned(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of the plan, and what it is from; a comparison has a plan only where one side yields."""
     if "leakage" in facts:
-        made = facts["leakage"].get("plan", {})
+        made = facts.get("plan", {})
         return {name: made[name] for name in PLAN_COUNTS if name in made}
     made = facts["plan"]
     grouped = facts["clusters"] if "clusters" in facts else facts["spectral"]

@@ -60,6 +60,13 @@ class Source(Section):
     sample: int | None = Field(None, ge=1, description="N images drawn at random")
     seed: int = Field(0, ge=0, description="seed of `sample`")
 
+    @field_validator("splits")
+    @classmethod
+    def _splits(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(name.strip() == name != "" and "/" not in name and name.isprintable() for name in value):
+            raise ValueError("a split is a name without / and without spaces around it")
+        return value
+
 
 class Images(Section):
     """How an image becomes one standard uint8 array."""
@@ -260,11 +267,12 @@ class Compare(Section):
     evaluate: tuple[str, ...] = Field(
         (), description="splits whose images are looked up in the others; by default all but the training split"
     )
+    against: tuple[str, ...] = Field((), description="splits they are looked up in; by default all that come before")
     per_image: int = Field(5, ge=1, description="twins that are listed of an image")
     yields: Literal["none", "train", "test"] = Field(
         "none",
-        description="who leaves the reduced set for a twin: nobody, the image that was compared with (train), or the "
-        "evaluated one (test)",
+        description="who leaves for a twin in another split: nobody; train: the image of the split that comes earlier "
+        "(train before val before test); test: of the later",
     )
 
 

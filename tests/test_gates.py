@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from daskim.errors import ConditionMet, SettingsError
-from daskim.gates import NAMES, check, parse_condition, value_of
+from daskim.gates import NAMES, check, parse_condition, refuse_blind, value_of
 
 REDUCED: dict[str, Any] = {
     "n_images": 200,
@@ -15,6 +15,7 @@ REDUCED: dict[str, Any] = {
     "n_exact": 3,
     "n_drop": 20,
     "n_influential": 5,
+    "anomalies": {"alone": 11},
 }
 COMPARED: dict[str, Any] = {
     "n_images": 100,
@@ -35,6 +36,7 @@ COMPARED: dict[str, Any] = {
         ("broken_share<0.03", REDUCED, False),
         ("flat<=4", REDUCED, True),
         ("influential > 1e1", REDUCED, False),
+        ("anomalies>10", REDUCED, True),
         ("leakage>0", COMPARED, True),
         ("leakage_share>=0.1", COMPARED, True),
         ("conflicts>2", COMPARED, False),
@@ -81,3 +83,22 @@ def test_every_name_has_a_value_in_some_run() -> None:
             except SettingsError:
                 continue
         assert held, name
+
+
+@pytest.mark.parametrize(
+    ("method", "plans", "blind"),
+    [
+        ("compare", False, {"drops", "drop_share", "influential", "anomalies"}),
+        ("compare", True, {"influential", "anomalies"}),
+        ("wavelet", True, {"leakage", "exact_leakage", "leakage_share", "conflicts", "anomalies"}),
+        ("similarity", True, {"leakage", "exact_leakage", "leakage_share", "conflicts"}),
+    ],
+)
+def test_what_a_run_will_not_look_for_is_refused_before_it(method: str, plans: bool, blind: set[str]) -> None:
+    for name in NAMES:
+        conditions = [parse_condition(f"{name}>0")]
+        if name in blind:
+            with pytest.raises(SettingsError, match="does not look"):
+                refuse_blind(conditions, method, plans=plans)
+        else:
+            refuse_blind(conditions, method, plans=plans)

@@ -132,7 +132,7 @@ def test_each_library_has_its_doors(library: str) -> None:
 
 QUICK = [
     ["-c", "import daskim"],
-    *(["-m", f"daskim.jobs.{job}", "--help"] for job in ("reduce", "report", "boundaries", "diff")),
+    *(["-m", f"daskim.jobs.{job}", "--help"] for job in ("reduce", "compare", "report", "boundaries", "diff", "apply")),
 ]
 
 

@@ -99,9 +99,9 @@ def move(source: Place, folder: Folder, rel: str, digest: str, *, link: bool = F
     if link:
         text = os.readlink(source.path)
         state = folder.state(rel)
-        if state is None:
-            folder.symlink(rel, text)  # type: ignore[attr-defined]
-        elif state.kind != "link" or state.text != text:
+        if state is None and not _rename(source, folder, rel):
+            folder.symlink(rel, text, os.lstat(source.path).st_mtime_ns)  # type: ignore[attr-defined]
+        elif state is not None and (state.kind != "link" or state.text != text):
             raise FileExistsError(f"{folder.place(rel).url} is there already")
         os.unlink(source.path)
         return

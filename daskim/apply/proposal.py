@@ -14,7 +14,7 @@ from daskim.apply.journal import Journal, in_the_way, key_of
 from daskim.apply.moves import UndoFile
 from daskim.apply.quarantine import plan_moves, quarantine
 from daskim.apply.selection import Request, chosen, counts_of, guard, table_of
-from daskim.apply.sources import Found, Outcome, changes_since
+from daskim.apply.sources import GONE, Found, Outcome, changes_since
 from daskim.apply.work import Planned, Work
 from daskim.errors import SettingsError, SourceError, StaleRun
 from daskim.lake import PARTIAL, Folder, Place, escape, failure_of_store, locate, open_folder
@@ -118,6 +118,8 @@ def propose(
         return _propose_moves(found, request, folder, journal, table, mine, options)
     matters = mine | (table["decision"] == "drop")
     changed, new = changes_since(found, table, matters, options)
+    kept = set(table.loc[mine, "id"])
+    changed = [(id, why) for id, why in changed if id in kept or why != GONE]  # what was dropped may be gone
     counts = counts_of(table, mine)
     gone = {id for id, _ in changed}
     planned = _PLANS[request.form](found, table[mine].reset_index(drop=True), request, folder, options)
@@ -140,17 +142,17 @@ def _state(folder: Folder, journal: Journal, planned: Planned) -> tuple[int, boo
         root = folder.root.fs is None and os.path.lexists(folder.root.path) and not os.path.isdir(folder.root.path)
         if root:
             raise in_the_way([folder.root.url], folder.root.url)
-        there = set(folder.files())
+        wanted = set(planned.files)
+        alone = len(wanted) == 1 and next(iter(wanted)).endswith((".csv", ".jsonl"))  # a manifest may have company
+        there = {path for path in wanted if folder.state(path) is not None} if alone else set(folder.files())
         done = journal.done(folder)
     except OSError as error:
         reason = failure_of_store(error, folder.root.secrets).reason
         raise SourceError(f"cannot read the target {folder.root.url}: {reason}", "Choose another target.") from None
-    wanted = set(planned.files)
-    manifest = len(wanted) == 1 and next(iter(wanted)).endswith((".csv", ".jsonl"))
     strange = sorted(
         escape(path)
         for path in there - done
-        if path in wanted or not (manifest or any(part.startswith(".") for part in path.split("/")))
+        if path in wanted or not any(part.startswith(".") for part in path.split("/"))
     )
     if strange:
         raise in_the_way(strange, folder.root.url)
@@ -247,7 +249,7 @@ def refuse_changed(proposal: Proposal) -> None:
     """
     if proposal.changed and not proposal.request.skip_changed:
         raise StaleRun(
-            f"{len(proposal.changed)} sources are not as the run has seen them: {_named(proposal.changed)}",
+            f"sources are not as the run has seen them ({len(proposal.changed)}): {_named(proposal.changed)}",
             "Nothing was done. Run reduce anew, or go on without them: --skip-changed.",
         )
 

@@ -51,9 +51,12 @@ def plan_moves(
     outcome = Outcome()
     staying = set(table.loc[~mine, "container"])
     inputs = [_root(given, options) for given in found.settings.source.inputs]
+    records = undo_file.records() if undo_file.exists() else {}
     kinds, entries = [], []
     for row in table[mine].itertuples():
         kind, entry = _entry(row, inputs)
+        if entry in records:
+            kind = records[entry]["kind"]  # a link that has moved can no longer be seen to be one
         why = ""
         if row.file_digest == b"":
             why = f"it could not be read ({row.status})"
@@ -74,7 +77,6 @@ def plan_moves(
         fold=folder.local and folder.folds_case(),  # type: ignore[attr-defined]
     )
     moves = moves.assign(path=column_of(named, moves.index))
-    records = undo_file.records() if undo_file.exists() else {}
     gone = [entry in records and not _there(entry, options) for entry in moves["entry"]]
     moves = moves.assign(moved=gone, noted=[entry in records for entry in moves["entry"]])
     return moves.sort_values(["kind", "row"], ascending=[False, True]), outcome
@@ -125,6 +127,7 @@ def quarantine(
     outcome.before = int(moves["moved"].sum())
     by_id = table.set_index("id")
     sound: set[str] = set()
+    going = set(moves["id"])  # flat copies, where all flat images are asked to go
     if not undo_file.exists():
         prefix = {"event": "quarantine", "run": found.run, "plan_hash": found.summary.get("plan_hash")}
         undo_file.add({**prefix, "prefix": folder.root.url})
@@ -132,7 +135,7 @@ def quarantine(
         kept = by_id.loc[row.kept_id] if row.kept_id is not None else None
         try:
             _check(row.id, row.container, row.file_digest, options)
-            if kept is not None and row.kept_id not in sound:
+            if kept is not None and row.kept_id not in sound and row.kept_id not in going:
                 _check(row.kept_id, kept["container"], kept["file_digest"], options)
                 sound.add(row.kept_id)
         except _Changed as error:

@@ -55,7 +55,13 @@ def plan_shards(
     files = sorted(set(names.tolist()))
     if request.form == "webdataset" and table["label"].notna().any():
         files.append(_CLASSES)
-    return Planned(tuple(files), table)
+    bare = int((split == "").sum())
+    notes = []
+    if 0 < bare < len(table):
+        notes.append(
+            f"{bare} images have no split and go to images-*{ext}, passed over by load_dataset beside named splits"
+        )
+    return Planned(tuple(files), table, tuple(notes))
 
 
 def _classes(work: Work) -> tuple[list[str], bool]:

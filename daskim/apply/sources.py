@@ -21,9 +21,10 @@ from daskim.lake import (
 )
 from daskim.results import FinishedRun
 
-__all__ = ["Outcome", "Picture", "changes_since", "extensions_of", "pictures"]
+__all__ = ["GONE", "Found", "Outcome", "Picture", "changes_since", "extensions_of", "pictures"]
 
 Found = list[tuple[str, str]]
+GONE = "is gone"
 
 
 @dataclass
@@ -81,7 +82,7 @@ def changes_since(
     moved = differs("container", "container", lambda column: column.notna()) | differs(
         "item", "item", lambda column: column.notna()
     )
-    whys = ["is gone", "has another size", "was written since", "has another etag", "changed its status", "moved"]
+    whys = [GONE, "has another size", "was written since", "has another etag", "changed its status", "moved"]
     which = np.stack([gone, size, time, tag, status, moved])
     changed = [(str(mine.index[k]), whys[int(which[:, k].argmax())]) for k in np.flatnonzero(which.any(axis=0))]
     new = 0 if source.limit or source.sample else int((~now.index.isin(table["id"])).sum())

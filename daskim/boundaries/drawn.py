@@ -41,7 +41,7 @@ def dissimilar(run: FinishedRun, images: Images, limit: int, seed: int) -> Found
     facts = run.summary.get("similarities")
     if facts is not None and run.settings.candidates.method == "all":
         name, pools = facts["name"], _lowest_listed(run, images, within, across)
-        basis = f"the lowest {name} of all {sum(pool.seen for pool in pools):,} pairs"
+        basis = f"the lowest {name} of all {sum(pool.seen for pool in pools):,} pairs that the run compared"
     else:
         name, pools = _lowest_drawn(run, images, within, across, seed)
         what = "pairs of different clusters" if (images.cluster >= 0).any() else "pairs"

@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from json import dumps
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
@@ -14,7 +13,8 @@ from cyclopts import App, Parameter
 from daskim import __version__
 from daskim.errors import SettingsError
 from daskim.jobs.options import bytes_of, size_text, storage_options
-from daskim.jobs.terminal import Display, plain, print_table, run_app
+from daskim.jobs.terminal import Display, run_app
+from daskim.jobs.voice import Voice
 
 __all__ = ["app", "main"]
 
@@ -39,6 +39,7 @@ app = App(
 
 Keep = Literal["keep", "leave-out"]
 FIRST = 5  # ids that are shown
+_given: list[str] = []  # the words of this command line
 
 
 @app.default
@@ -98,7 +99,7 @@ def apply(
     _refuse_idle(named, {"--as": as_, "--broken": broken, "--undo-file": undo_file})
     source = storage_options(storage_option or [])
     target = storage_options(target_option) if target_option else source
-    say = _Voice(json, quiet)
+    say = Voice("python -m daskim.jobs.apply", _given, json, quiet)
     if undo is not None:
         return _undo(undo, source, execute, say)
     if run is None:
@@ -148,51 +149,7 @@ def _refuse_idle(named: Sequence[str], given: Mapping[str, Any]) -> None:
             raise SettingsError(f"{option} has nothing to do without {belongs[option]}", hint)
 
 
-class _Voice:
-    """What the command says: words, or JSON lines."""
-
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.as_json, self.quiet = as_json, quiet
-
-    def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        if self.as_json:
-            print(dumps({"event": name, **facts}), flush=True)
-
-    def line(self, text: str) -> None:
-        if not self.as_json and not self.quiet:
-            print(plain(text), flush=True)
-
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[object]], numbers: int) -> None:
-        if not self.as_json and not self.quiet:
-            print_table("", header, rows, numbers=numbers)
-
-    def command(self, *extra: str) -> None:
-        """The command that would do it."""
-        words = ["python", "-m", "daskim.jobs.apply", *_words(), *extra]
-        self.line("Nothing was written. To do it:\n  " + shlex.join(words))
-        self.event("dry-run", {"command": words})
-
-
-_given: list[str] = []
-
-
-def _words() -> list[str]:
-    """The words of this command line, without secrets and without what only shapes the output."""
-    kept, skip = [], False
-    for word in _given:
-        if skip or word in ("--json", "--quiet"):
-            skip = False
-        elif word in ("--storage-option", "--target-option"):
-            kept += [word, "KEY=VALUE"]
-            skip = True
-        elif word.startswith(("--storage-option=", "--target-option=")):
-            kept.append(word.partition("=")[0] + "=KEY=VALUE")
-        else:
-            kept.append(word)
-    return kept
-
-
-def _overview(found: Any, run: str, say: _Voice) -> int:
+def _overview(found: Any, run: str, say: Voice) -> int:
     summary = found.summary
     counts = {name: summary.get(name) for name in ("n_images", "n_keep", "n_drop", "n_influential", "n_review")}
     if counts["n_keep"] is None:
@@ -210,7 +167,7 @@ def _overview(found: Any, run: str, say: _Voice) -> int:
     return 0
 
 
-def _review(found: Any, run: str, target: str, options: dict[str, Any], execute: bool, say: _Voice) -> int:
+def _review(found: Any, run: str, target: str, options: dict[str, Any], execute: bool, say: Voice) -> int:
     from daskim.apply import propose_review, write_review
 
     review = propose_review(found, target, options)
@@ -228,7 +185,7 @@ def _review(found: Any, run: str, target: str, options: dict[str, Any], execute:
     return 0
 
 
-def _undo(path: str, options: dict[str, Any], execute: bool, say: _Voice) -> int:
+def _undo(path: str, options: dict[str, Any], execute: bool, say: Voice) -> int:
     from daskim.apply import UndoFile, inspect, undo
     from daskim.errors import StaleRun
 
@@ -261,7 +218,7 @@ def _undo(path: str, options: dict[str, Any], execute: bool, say: _Voice) -> int
     return 0
 
 
-def _apply(found: Any, request: Any, source: dict[str, Any], target: dict[str, Any], execute: bool, say: _Voice) -> int:
+def _apply(found: Any, request: Any, source: dict[str, Any], target: dict[str, Any], execute: bool, say: Voice) -> int:
     from daskim.apply import carry_out, propose, refuse_changed
 
     with Display(quiet=say.quiet, as_json=say.as_json) as display:
@@ -285,7 +242,7 @@ def _apply(found: Any, request: Any, source: dict[str, Any], target: dict[str, A
     return 0
 
 
-def _tell(proposal: Any, outcome: Any, say: _Voice) -> None:
+def _tell(proposal: Any, outcome: Any, say: Voice) -> None:
     before = f" ({outcome.before:,} were there from an earlier attempt)" if outcome.before else ""
     where = proposal.folder.root.url
     if proposal.undo_file is not None:
@@ -295,10 +252,10 @@ def _tell(proposal: Any, outcome: Any, say: _Voice) -> None:
         what = {"symlinks": "links", "hardlinks": "links"}.get(proposal.request.form, "images")
         say.line(f"{outcome.done:,} {what}, {size_text(outcome.bytes)} written, are in {where}{before}.")
     if outcome.changed:
-        say.line(f"{len(outcome.changed):,} were left alone, since their source changed after the run.")
+        say.line(f"Left alone, since their source changed after the run: {len(outcome.changed):,}.")
 
 
-def _show(proposal: Any, say: _Voice) -> None:
+def _show(proposal: Any, say: Voice) -> None:
     """What would be done: counts, bytes, first ids, and what a user should know."""
     request, counts, table = proposal.request, proposal.counts, proposal.planned.table
     moving = request.form == "quarantine"
@@ -334,7 +291,7 @@ def _show(proposal: Any, say: _Voice) -> None:
         say.line("No image is copied: these bytes are those of the source.")
     if len(ids):
         more = f" and {len(ids) - FIRST:,} more" if len(ids) > FIRST else ""
-        say.line("First: " + ", ".join(ids[:FIRST]) + more)
+        say.line("First: " + ", ".join(id if len(id) <= 60 else f"{id[:60]}..." for id in ids[:FIRST]) + more)
     for note in proposal.planned.notes:
         say.line(f"Note: {note}.")
     if moving and any(table["format"] == "manifest"):

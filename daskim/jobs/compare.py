@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from daskim import __version__
 from daskim.errors import SettingsError
-from daskim.gates import NAMES, check, parse_condition
+from daskim.gates import NAMES, check, parse_condition, refuse_blind
 from daskim.jobs.finish import leave_report, show_report
 from daskim.jobs.options import bytes_of, run_options_of, size_text, storage_options
 from daskim.jobs.preview import show_plan
@@ -23,7 +23,9 @@ __all__ = ["app", "main"]
 EPILOGUE = f"""\
 Conditions of --fail-on: {", ".join(NAMES)}.
 Exit codes: 0 finished, 1 bug, 2 usage or settings, 3 too many broken images, 4 source, run or cluster cannot be
-reached, 5 a block failed, 6 a condition of --fail-on is met, 7 the run was made with other settings, 130 interrupted.
+reached, 5 a block failed, 6 a condition of --fail-on is met, 7 the run was made with other settings, 8 a guard tripped
+(plan.max_drop), 130 interrupted. A run that ended early goes on where it was when the same command is given again. To
+go on from a run of `reduce --method similarity`, give its --run and settings and --set candidates.across=any.
 """
 # Rows of the lists on the terminal.
 SHOWN = 5
@@ -33,9 +35,10 @@ app = App(
     help="""Find leaks: images of one split (test) with a twin in another (train).
 
     Give TRAIN and TEST, two sources of any kind; or one source whose images have splits: each pair of splits is then
-    looked at. Every evaluated image is told its most similar images of the other split (tables/leakage), and how well
-    it is covered at all (tables/coverage: the least covered are the ones that models get wrong). Up to 500,000 pairs
-    between the splits all are compared, above those that a search finds. Nothing is ever altered or deleted.""",
+    looked at: val against train, test against train and val. Every evaluated image is told its most similar images of
+    the other split (tables/leakage), and how well it is covered at all (tables/coverage: what is like nothing in train
+    is what models often get wrong). Up to 500,000 pairs between the splits all are compared, above those that a search
+    finds. Nothing is ever altered or deleted.""",
     help_epilogue=EPILOGUE,
     help_format="plaintext",
     version=__version__,
@@ -54,7 +57,10 @@ def compare(
     ] = None,
     evaluate: Annotated[
         list[str] | None,
-        Parameter(help="Split whose images are looked up in the others [all but the training split]; repeat."),
+        Parameter(help="Split whose images are looked up in the others [all but train]; repeat.", negative=""),
+    ] = None,
+    against: Annotated[
+        list[str] | None, Parameter(help="Split they are looked up in [all that come before]; repeat.", negative="")
     ] = None,
     similarity: Annotated[
         str | None,
@@ -71,12 +77,24 @@ def compare(
     ] = None,
     candidates: Annotated[
         Literal["auto", "all", "lsh", "join", "union"] | None,
-        Parameter(help="[auto] Pairs that get a similarity: all, by MinHash, by coarse join, both (union), or auto."),
+        Parameter(
+            help="[auto] Pairs that get a similarity: all, by MinHash (lsh), by coarse join, or both (union); auto: "
+            "all up to 500,000 pairs between the splits, union above."
+        ),
     ] = None,
     per_image: Annotated[int | None, Parameter(help="[5] Twins that are listed of an image.")] = None,
     yields: Annotated[
         Literal["none", "train", "test"] | None,
-        Parameter(help="[none] Whose twins leave the reduced set: a plan for `apply` is made then."),
+        Parameter(
+            help="[none] Who leaves for a twin in another split, in a plan for `apply`: train, the image of the split "
+            "that comes earlier (train, val, test); test, that of the later."
+        ),
+    ] = None,
+    protect: Annotated[
+        list[str] | None, Parameter(help="With --yields: split of which nothing is dropped; repeat.", negative="")
+    ] = None,
+    reviewed: Annotated[
+        str | None, Parameter(help="CSV of pairs (a,b,verdict): near twins that a person called different are none.")
     ] = None,
     size: Annotated[str | None, Parameter(help="[32x32] Standard size HxW, or native.")] = None,
     mode: Annotated[Literal["RGB", "L"] | None, Parameter(help="[RGB] Colour or luma.")] = None,
@@ -115,8 +133,11 @@ def compare(
         "similarities.size": similarity_size,
         "similarities.min_similarity": min_similarity,
         "compare.evaluate": evaluate,
+        "compare.against": against,
         "compare.per_image": per_image,
         "compare.yields": yields,
+        "plan.protect": protect,
+        "plan.reviewed": reviewed,
     }
     conditions = [parse_condition(text) for text in fail_on or []]
     values: dict[str, Any] = dict(job_file(job)) if job is not None else {}
@@ -139,6 +160,10 @@ def compare(
 
     two = len(named) == 2 and "source.splits" not in values
     settings = compare_settings(named[:1] if two else named, named[1:] if two else [], values)
+    plans = settings.compare.yields != "none"
+    refuse_blind(conditions, "compare", plans=plans)
+    if protect and not plans:
+        raise SettingsError("--protect without --yields: nothing is dropped", "Say who yields, or leave it out.")
     if plan:
         return show_plan(settings, run, cluster, workers, bytes_of(memory), options, json)
     with Display(quiet=quiet, as_json=json) as display:
@@ -163,6 +188,8 @@ def compare(
         _show(found)
     if page is not None and not json:
         show_report(page, json=json, quiet=quiet)
+    if not (json or quiet):
+        _show_next(found)
     check(conditions, found.summary, found.run)
     return 0
 
@@ -199,16 +226,33 @@ def _show(found: Any) -> None:
             ],
             numbers=1,
         )
-    least = [
-        (row["id"], row["other_id"] or "-", "-" if row["similarity"] is None else f"{row['similarity']:.3f}")
-        for row in leakage["least_covered"]
-    ]
-    print()
-    print_table("Least covered: nothing there is like them", ["image", "most alike", "similarity"], least, numbers=1)
+    _show_least(leakage)
     if "n_drop" in summary:
-        print(plain(f"plan: {summary['n_drop']:,} images would go (compare.yields = {leakage['yields']})"))
+        who = found.settings.compare.yields
+        print(plain(f"plan: {summary['n_drop']:,} images would go (compare.yields = {who}): keep.txt, drop.txt"))
     print(f"{summary['seconds_total']:.1f} s, peak memory {size_text(summary['peak_rss_bytes'])}")
     print(plain(f"All of it is in {found.run}: tables/leakage, tables/coverage, tables/pairs, summary.json"))
+
+
+def _show_least(leakage: Mapping[str, Any]) -> None:
+    """The images with the least like them in another split."""
+    rows = []
+    for row in leakage["least_covered"]:
+        value, by = row["similarity"], leakage["similarity"]
+        if value is None:
+            value, by = row["correlation"], "coarse correlation; no pair was worth a similarity"
+        told = "-" if value is None else f"{value:.3f}"
+        rows.append((row["id"], row["other_id"] or f"none in {row['other_split']}", told, "-" if value is None else by))
+    print()
+    print_table("Least covered: the most alike is not very alike", ["image", "most alike", "value", "of"], rows)
+
+
+def _show_next(found: Any) -> None:
+    """The commands that one may want next."""
+    from daskim.report.facts import facts_of
+
+    for purpose, words in facts_of(found).next:
+        print(plain(f"Next: {purpose}\n    {words}"))
 
 
 def _labels(one: str | None, other: str | None) -> str:

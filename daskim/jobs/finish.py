@@ -39,4 +39,8 @@ def show_report(page: Any, *, json: bool, quiet: bool) -> None:
         told = {"event": "report", "format": "html", "path": page.path, **facts, "seconds": round(page.seconds, 3)}
         print(dumps(told), flush=True)
     elif not quiet:
-        print(plain(f"The report is in {page.path} ({size_text(page.bytes)}, {page.seconds:.1f} s): open it in a browser."))
+        print(
+            plain(
+                f"The report is in {page.path} ({size_text(page.bytes)}, {page.seconds:.1f} s): open it in a browser."
+            )
+        )

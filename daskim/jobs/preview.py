@@ -12,6 +12,13 @@ from daskim.settings import Settings
 __all__ = ["show_plan"]
 
 
+def _work(settings: Settings, size: Any) -> str:
+    """What decides the amount of work besides the images."""
+    if settings.method == "compare":
+        return f"{size.possible:,} possible pairs"
+    return f"{size.columns:,} coefficients, {size.n_clusters:,} clusters"
+
+
 def show_plan(
     settings: Settings,
     run: str,
@@ -46,8 +53,8 @@ def show_plan(
         print(dumps({"event": "plan", "n": size.n, "stages": [dict(zip(keys, row)) for row in rows]}))
     else:
         print_table(
-            f"{size.n:,} images of {size.height} x {size.width} x {size.channels}, {size.columns:,} coefficients, "
-            f"{size.n_clusters:,} clusters, {place.workers} workers ({place.name})",
+            f"{size.n:,} images of {size.height} x {size.width} x {size.channels}, {_work(settings, size)}, "
+            f"{place.workers} workers ({place.name})",
             ["stage", "state", "blocks", "reads", "writes", "memory per worker", "limit"],
             [(*row[:3], *map(size_text, row[3:])) for row in rows],
             numbers=5,

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from daskim import __version__
 from daskim.errors import SettingsError, SourceError
-from daskim.gates import check, parse_condition
+from daskim.gates import check, parse_condition, refuse_blind
 from daskim.jobs.finish import leave_report, show_report
 from daskim.jobs.options import bytes_of, number_of, run_options_of, size_text, storage_options
 from daskim.jobs.preview import show_plan
@@ -184,6 +184,7 @@ def reduce(
         settings, demo = _settings(inputs, layers, run, Path(scratch) if plan else None)
         if settings.method == "compare":
             raise SettingsError("method compare is a command of its own", "Use python -m daskim.jobs.compare.")
+        refuse_blind(conditions, settings.method, plans=True)
         if plan:
             return show_plan(settings, run, cluster, workers, bytes_of(memory), options, json)
         from daskim.api import reduce as library_call

@@ -92,13 +92,14 @@ class Best:
         self.score = np.full(queries, -np.inf, dtype=np.float32)
 
     def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
-        """Scores (q, r), float32, of some queries (q,) with some rows (r,), int64, ascending."""
+        """Scores (q, r), float32, of some queries (q,), repeats allowed, with some rows (r,), int64, ascending."""
         if not len(rows):
             return
         at = scores.argmax(axis=1)
         row, score = rows[at], scores[np.arange(len(queries)), at]
         held = self.score[queries]
-        better = (score > held) | ((score == held) & (row < self.row[queries]))
+        better = np.flatnonzero((score > held) | ((score == held) & (row < self.row[queries])))
+        better = better[np.lexsort((-row[better], score[better]))]  # of a query's own offers the last one written stays
         self.row[queries[better]], self.score[queries[better]] = row[better], score[better]
 
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST", "across", "pairs_across", "split_masks"]
+__all__ = ["MOST", "across", "pairs_across", "split_masks", "splits_in"]
 
 # Bits of a mask.
 MOST = 62
@@ -33,6 +33,12 @@ def across(one: np.ndarray, other: np.ndarray) -> NDArray[np.bool_]:
     """Whether two masks hold images of two different splits."""
     both = np.bitwise_or(one, other)
     return np.asarray(both & (both - 1) != 0)
+
+
+def splits_in(masks: np.ndarray) -> list[int]:
+    """Numbers of the splits that any of the masks holds, ascending."""
+    whole = int(np.bitwise_or.reduce(masks, initial=0))
+    return [bit for bit in range(MOST) if whole >> bit & 1]
 
 
 def pairs_across(masks: np.ndarray) -> int:

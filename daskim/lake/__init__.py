@@ -12,7 +12,7 @@ from daskim.lake.names import RUN_MARK, escape, extension, unescape
 from daskim.lake.place import Place, failure_of_store, is_local, locate
 from daskim.lake.read import read_images
 from daskim.lake.records import LISTING_SCHEMA, STATUSES, Failure, ImageSpec, Listing, Raw, Standard
-from daskim.lake.reviewed import VERDICTS, Reviewed, read_reviewed
+from daskim.lake.reviewed import VERDICTS, Reviewed, called_different, read_reviewed
 from daskim.lake.signature import IMAGE_EXTENSIONS
 from daskim.lake.stderr import quiet_native_stderr
 from daskim.lake.thumbnails import LOSSLESS, Thumbnail, thumbnail
@@ -38,6 +38,7 @@ __all__ = [
     "State",
     "Thumbnail",
     "Unsupported",
+    "called_different",
     "decoder_versions",
     "digest_of",
     "digest_of_file",

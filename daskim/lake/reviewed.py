@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
+
 from daskim.errors import SettingsError, SourceError, nearest
 from daskim.lake.place import failure_of_store, locate
 
-__all__ = ["VERDICTS", "Reviewed", "read_reviewed"]
+__all__ = ["VERDICTS", "Reviewed", "called_different", "read_reviewed"]
 
 VERDICTS = ("same", "different", "keep-a", "keep-b")
 _HEADER = ["a", "b", "verdict"]
@@ -104,3 +106,32 @@ def _take(
         found.a.append(a)
         found.b.append(b)
         found.verdict.append(verdict)
+
+
+def called_different(
+    url: str | None, ids: Sequence[str], storage_options: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """Pairs of images of a set that a person called different; ascending, each once, int64.
+
+    Parameters
+    ----------
+    url : str, optional
+        As for `read_reviewed`; none give no pair.
+    ids : sequence of str
+        Of all n images, by row.
+
+    Returns
+    -------
+    ndarray
+        a * n + b for rows a < b. Pairs that name images of other sets are left out.
+    """
+    if url is None:
+        return np.zeros(0, dtype=np.int64)
+    read = read_reviewed(url, storage_options)
+    row = {name: at for at, name in enumerate(ids)}
+    found = set()
+    for a, b, verdict in zip(read.a, read.b, read.verdict):
+        if verdict == "different" and a in row and b in row:
+            one, other = sorted((row[a], row[b]))
+            found.add(one * len(ids) + other)
+    return np.array(sorted(found), dtype=np.int64)

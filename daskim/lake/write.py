@@ -193,10 +193,12 @@ class LocalFolder(Folder):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(partial, dir_fd=fd)
 
-    def symlink(self, rel: str, text: str) -> None:
-        """A new symbolic link. Raises FileExistsError where the name is taken."""
+    def symlink(self, rel: str, text: str, mtime_ns: int | None = None) -> None:
+        """A new symbolic link, with a time of its own. Raises FileExistsError where the name is taken."""
         with self._inside(rel, make=True) as (fd, name):
             os.symlink(text, name, dir_fd=fd)
+            if mtime_ns is not None:
+                os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=fd, follow_symlinks=False)
 
     def hardlink(self, rel: str, path: str) -> None:
         """A new name of the file at `path`. Raises FileExistsError where it is taken, OSError on another device."""

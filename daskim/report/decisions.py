@@ -75,5 +75,5 @@ def _columns(table: pa.Table) -> dict[str, Any]:
         ]
     similarity = np.asarray(table["similarity"].cast(pa.float64()).fill_null(np.nan))
     columns["kept"] = kept
-    columns["similarity"] = [None if value != value else round(value, 3) for value in similarity.tolist()]
+    columns["similarity"] = [None if value != value else round(value, 4) for value in similarity.tolist()]
     return {"ids": ids, "texts": list(texts), "columns": columns, "count": table.num_rows}

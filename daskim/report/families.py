@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -145,7 +144,9 @@ def groups(run: FinishedRun, n: int) -> Gallery:
         inside = table.iloc[lo:hi]
         told = counted(int(inside["labels"].iloc[0]), "label")
         chosen.append((_some(inside, best.get(group, [])), int(hi - lo), told))
-    pairs = look_up(run, np.concatenate([*_all_codes([members for members, _, _ in chosen], n), np.zeros(0, dtype=np.int64)]), n)
+    pairs = look_up(
+        run, np.concatenate([*_all_codes([members for members, _, _ in chosen], n), np.zeros(0, dtype=np.int64)]), n
+    )
     return Gallery(
         "influential",
         "Influential",
@@ -223,23 +224,22 @@ def _grouped(
             yield _group(members, total, told, seen.reshape(len(seen), -1).astype(np.float32), pairs, n)
 
 
-def _group(
-    members: pd.DataFrame, total: int, told: str, pixels: np.ndarray, pairs: dict[int, Pair], n: int
-) -> Entry:
+def _group(members: pd.DataFrame, total: int, told: str, pixels: np.ndarray, pairs: dict[int, Pair], n: int) -> Entry:
     """Each member with the most alike one of another label: by similarity where it is known, else by RMS difference."""
     rows = members["row"].to_numpy(dtype=np.int64)
     label = pd.factorize(members["label"])[0]
     partner, similarity, rms, motion = [], [], [], []
-    for i, row in enumerate(rows.tolist()):
+    for i in range(len(rows)):
         other = np.flatnonzero(label != label[i])
         differ = np.sqrt(np.mean((pixels[other] - pixels[i]) ** 2, axis=1))
         known = [pairs.get(int(codes_of(rows[i], rows[j], n))) for j in other.tolist()]
-        best = max(
-            range(len(other)), key=lambda k: (-1.0 if known[k] is None else known[k].similarity, -differ[k]), default=-1
-        )
-        pair: Any = known[best] if best >= 0 else None
-        partner.append(int(other[best]) if best >= 0 else -1)
+        alike = np.array([-np.inf if pair is None else pair.similarity for pair in known])
+        order = np.lexsort((differ, -alike))
+        best = int(order[0]) if len(order) else None
+        pair = None if best is None else known[best]
+        at = -1 if best is None else int(other[best])
+        partner.append(at)
         similarity.append(np.nan if pair is None else pair.similarity)
-        rms.append(float(differ[best]) if best >= 0 else np.nan)
-        motion.append(None if pair is None else pair.seen_from(int(rows[other[best]])))
+        rms.append(np.nan if best is None else float(differ[best]))
+        motion.append(None if pair is None else pair.seen_from(int(rows[at])))
     return Entry(rows.tolist(), partner, similarity, rms, ["influential"] * len(rows), motion, total, told)

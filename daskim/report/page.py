@@ -168,7 +168,9 @@ def _figures(found: Sequence[Figure]) -> tuple[list[dict[str, Any]], list[str]]:
         elements += parts if inline else 1
         told = {"name": figure.name, "title": figure.title, "caption": figure.caption, "alt": figure.alt}
         out.append({**told, "inline": inline, "svg": svg})
-    said = [f"{counted(len(large), 'figure')} too large for one page ({', '.join(large)}): see --figures"] if large else []
+    said = (
+        [f"{counted(len(large), 'figure')} too large for one page ({', '.join(large)}): see --figures"] if large else []
+    )
     return out, said
 
 
@@ -223,12 +225,10 @@ def _pictures_note(pictures: Pictures) -> str:
         return ""
     told = {"changed": "changed since the scan", "missing": "missing now"}
     reasons = ", ".join(f"{count:,} {told.get(why, why)}" for why, count in sorted(pictures.fallback.items()))
+    count = pictures.fallback.total()
     return (
-        f"{counted(pictures.fallback.total(), 'picture')} could not be made from the source ({reasons}) and "
-        "is drawn from the run's standard pixels, small and perhaps stretched."
-        if pictures.fallback.total() == 1
-        else f"{counted(pictures.fallback.total(), 'picture')} could not be made from the source ({reasons}) and "
-        "are drawn from the run's standard pixels, small and perhaps stretched."
+        f"{counted(count, 'picture')} could not be made from the source ({reasons}) and "
+        f"{'is' if count == 1 else 'are'} drawn from the run's standard pixels, small and perhaps stretched."
     )
 
 

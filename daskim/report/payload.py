@@ -100,7 +100,7 @@ def _entry(entry: Entry, place: dict[int, int], notes: _Texts) -> dict[str, Any]
     out: dict[str, Any] = {
         "m": [place[row] for row in entry.rows],
         "p": list(entry.partner),
-        "s": [_rounded(value, 4) for value in entry.similarity],
+        "s": [_rounded(value, 5) for value in entry.similarity],
         "n": entry.total or len(entry.rows),
     }
     if any(_rounded(value, 1) is not None for value in entry.rms):

@@ -36,6 +36,8 @@ class Size:
     n_clusters : int
     bytes : int
         Size of the source files; 0 where unknown.
+    crossing : int, optional
+        Pairs of images of different splits, where only they are compared.
     """
 
     n: int
@@ -47,6 +49,7 @@ class Size:
     rows: int
     n_clusters: int
     bytes: int
+    crossing: int | None = None
 
     @property
     def pixels(self) -> int:
@@ -56,6 +59,11 @@ class Size:
     @property
     def blocks(self) -> int:
         return -(-self.n // self.rows)
+
+    @property
+    def possible(self) -> int:
+        """Pairs of images that may be compared."""
+        return self.n * (self.n - 1) // 2 if self.crossing is None else self.crossing
 
 
 @dataclass(frozen=True)

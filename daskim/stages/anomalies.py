@@ -41,6 +41,8 @@ from daskim.store import Run
 __all__ = ["EXTREMES", "LISTED", "STAGE"]
 
 LISTED = 1000
+# Where every pair was compared, an image is alike to nothing if its highest similarity is below this.
+ALIKE_NOTHING = 0.2
 EXTREMES = 20
 # Of each list, what the facts show.
 TOLD = 5
@@ -103,6 +105,8 @@ def _run(context: Context) -> dict[str, Any]:
         inside = pairs.of((cluster[pairs.a] == cluster[pairs.b]) & ~copy[pairs.a] & ~copy[pairs.b])
         sums += np.bincount(cluster[inside.a], inside.similarity, len(sums))
     anomalies = _anomalies(run, images, nearest, degree, copied, everything)
+    alone = _alone(anomalies, everything)
+    anomalies = anomalies.head(LISTED)
     run.write_part("anomalies", "000000", pa.Table.from_pandas(anomalies, preserve_index=False))
     group = _group(cluster, copy, sums)
     fellows, mean = _fellows(run, group)
@@ -114,7 +118,7 @@ def _run(context: Context) -> dict[str, Any]:
         extremes[f"{side}_id"] = _names(ids, extremes[side].to_numpy())
     extremes = extremes[["kind", "rank", "a", "b", "a_id", "b_id", "similarity"]]
     run.write_part("extremes", "000000", pa.Table.from_pandas(extremes, preserve_index=False))
-    return _facts(anomalies, extremes, mean)
+    return {**_facts(anomalies, extremes, mean), "alone": alone}
 
 
 def _batches(run: Run) -> Iterator[Pairs]:
@@ -171,7 +175,14 @@ def _anomalies(
     table = table[images["status"] == "ok"]
     # among equal scores: what is less alike to its nearest in F comes first
     order = np.lexsort((table["row"], table["similarity"].fillna(-np.inf), table["degree"], -table["score"]))
-    return table.iloc[order[:LISTED]]
+    return table.iloc[order]
+
+
+def _alone(anomalies: pd.DataFrame, everything: bool) -> int:
+    """Images that are alike to nothing: below `ALIKE_NOTHING` of all others, or near no other one at all."""
+    if everything:
+        return int((anomalies["similarity"].isna() | (anomalies["similarity"] < ALIKE_NOTHING)).sum())
+    return int((anomalies["nearest_row"] < 0).sum())
 
 
 def _names(ids: np.ndarray, rows: np.ndarray) -> pd.api.extensions.ExtensionArray:

@@ -109,8 +109,11 @@ def test_floats_are_refused_with_a_word(tmp_path: Path) -> None:
         carry_out(propose(run, Request("copies", str(tmp_path / "out"))))
 
 
-def test_parquet_is_what_the_datasets_library_expects(run: daskim.FinishedRun, tmp_path: Path) -> None:
-    assert main([run.run, "--to", str(tmp_path / "out"), "--as", "parquet", "--execute", "--quiet"]) == 0
+def test_parquet_is_what_the_datasets_library_expects(
+    run: daskim.FinishedRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([run.run, "--to", str(tmp_path / "out"), "--as", "parquet", "--execute"]) == 0
+    assert "1 images have no split" in capfd.readouterr().out
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert files == ["images-000000.parquet", "test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]
     schema = pq.read_schema(tmp_path / "out" / files[2])
@@ -131,7 +134,7 @@ def test_shards_are_cut_by_size_and_the_same_again(run: daskim.FinishedRun, tmp_
         for again in ("one", "two"):
             target = tmp_path / form / again
             assert (
-                main([run.run, "--to", str(target), "--as", form, "--shard-size", "2KB", "--execute", "--quiet"]) == 0
+                main([run.run, "--to", str(target), "--as", form, "--shard-size", "1KB", "--execute", "--quiet"]) == 0
             )
             contents.append({path.name: path.read_bytes() for path in target.iterdir()})
         assert contents[0] == contents[1]

@@ -32,7 +32,8 @@ def variants(n: int) -> dict[str, list[str]]:
 def once(inputs: list[str], words: list[str]) -> dict[str, Any]:
     """Summary of one run, with the seconds from the start of the process to its exit."""
     with TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "daskim.jobs.reduce", *inputs, "--run", folder + "/run", "--quiet", *words]
+        own = ["--run", folder + "/run", "--quiet", "--no-report"]
+        command = [sys.executable, "-m", "daskim.jobs.reduce", *inputs, *own, *words]
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wall = time.perf_counter() - start

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -141,6 +142,23 @@ class TestPairs:
         assert (chosen.a < chosen.b).all()
         assert len(set(zip(chosen.a.tolist(), chosen.b.tolist()))) == 500
 
+    def test_a_run_of_compare(self, run):
+        """Pairs across splits: one of one label and one of two, not the exact one."""
+        store = open_run(run).store
+        labels = open_run(run).images.query("status == 'ok'").groupby("label")["row"].agg(list)
+        one, other = labels["cat"], labels["coffee"]
+        exact = open_run(run).table("exact").groupby("group")["row"].agg(list).iloc[0]
+        rows = [(one[9], one[8]), (one[9], other[8]), tuple(exact)]
+        leaks = {"row": [a for a, _ in rows], "other_row": [b for _, b in rows], "similarity": [0.9, 0.8, 1.0]}
+        store.write_part("leakage", "000000", pa.table(leaks))
+        facts = {"min_similarity": 0.6, "similarity": "aligned"}
+        store.write_json({**open_run(run).summary, "method": "compare", "leakage": facts}, "summary.json")
+        made = open_run(run)
+        similar, influential = choose(made, Images.of(made), ["similar", "influential"], 10, 0, print)
+        assert list(zip(similar.a, similar.b, similar.similarity)) == [(one[8], one[9], 0.9)]
+        assert list(zip(influential.a, influential.b)) == [tuple(sorted(rows[1]))]
+        assert similar.basis == "aligned of at least 0.6 between splits, labels that do not differ"
+
     def test_a_run_of_the_wavelet_method(self, run_path, tmp_path, trained):
         source = open_run(run_path).settings.source.inputs[0]
         settings = {"images.size": "16x16", "clusters.n_clusters": 0.7}
@@ -234,6 +252,16 @@ class TestTable:
             assert main([str(run), *words]) == 0
         assert len(open_run(run).table("boundaries")) == 3
         assert list(summary_of(run)["kinds"]) == ["random"]
+
+    def test_a_run_that_is_done_again_loses_it(self, run, trained):
+        assert main([str(run), "--model", trained.file("plain"), "--limit", "2", "--quiet"]) == 0
+        made = open_run(run)
+        daskim.reduce(
+            made.settings.source.inputs, run=run, settings=made.settings, workers=1, restart="plan"
+        )  # fmt: skip
+        assert not made.has("boundaries")
+        assert not made.has("boundary_lines")
+        assert not (run / "boundaries").exists()
 
     def test_figures(self, told):
         names = {path.name for path in (told.parent / "figures").iterdir()}

@@ -153,7 +153,8 @@ def test_calls_are_bounded_and_batched():
     assert sum(quiet) == 33  # nothing is close: the grid is all
 
 
-def test_pairs_do_not_touch_one_another(rng=np.random.default_rng(3)):
+def test_pairs_do_not_touch_one_another():
+    rng = np.random.default_rng(3)
     weights = rng.normal(size=(4 * 4 * 3, 7))
 
     def classify(images: np.ndarray) -> np.ndarray:
@@ -171,7 +172,8 @@ def same(path: Path, other: Path) -> bool:
     return path.classes.tolist() == other.classes.tolist() and np.array_equal(path.alphas, other.alphas)
 
 
-def test_ends_are_the_images_themselves(rng=np.random.default_rng(0)):
+def test_ends_are_the_images_themselves():
+    rng = np.random.default_rng(0)
     first, second = (255 * rng.random((2, 5, 3, 4, 1))).astype(np.float32)
     assert np.array_equal(line(first, second, np.zeros(5)), first)
     assert np.array_equal(line(first, second, np.ones(5)), second)

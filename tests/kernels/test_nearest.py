@@ -166,7 +166,12 @@ def test_the_best_is_that_of_all(seed: int, queries: int, rows: int, piece: int)
     starts = rng.permutation(np.arange(0, rows, piece))
     for start in starts:
         here = np.arange(start, min(start + piece, rows))
-        best.offer(np.arange(queries), here, scores[:, here])
+        some = rng.integers(0, queries, queries)  # again, and in repeats, as the forms of an image
+        best.offer(some, here, scores[np.ix_(some, here)] - rng.integers(0, 2, (queries, len(here))).astype(np.float32))
+        asked = np.repeat(np.arange(queries), 2)
+        lower = scores[np.ix_(asked, here)]
+        lower[rng.integers(0, 2) :: 2] -= 1  # the better offer comes first or second
+        best.offer(asked, here, lower)
     query, row, score = best.result()
     assert query.tolist() == list(range(queries))
     assert row.tolist() == scores.argmax(axis=1).tolist()

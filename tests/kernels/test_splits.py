@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskim.kernels.splits import across, pairs_across, split_masks
+from daskim.kernels.splits import across, pairs_across, split_masks, splits_in
 
 SPLITS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=24)
 
@@ -26,6 +26,7 @@ def test_masks_and_pairs_are_those_of_sets(images: list[tuple[int, int]]) -> Non
     found = [(i, j) for i, j in combinations(range(len(images)), 2) if across(masks[i], masks[j])]
     assert found == pairs
     assert pairs_across(masks) == len(pairs)
+    assert splits_in(masks) == sorted({split for split, _ in images})
 
 
 def test_an_image_that_stands_for_nothing_has_its_own_split() -> None:

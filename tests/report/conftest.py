@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from page_runs import hostile_run, large_run
 from planted_runs import finished, hostile_set, with_leakage
 
 import daskim
@@ -32,3 +33,15 @@ def fish_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> daskim.Fin
     settings = {"method": "similarity", "candidates.method": "all", "similarities.name": "ssim_volume"}
     run = tmp_path_factory.mktemp("fish") / "run"
     return daskim.reduce(data / "cifar100_aquarium_fish" / "train", run=run, settings=settings)
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> daskim.FinishedRun:
+    """A run whose ids and labels would break a careless page."""
+    return hostile_run(tmp_path_factory.mktemp("page") / "set")
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> daskim.FinishedRun:
+    """A run of 30,000 images, of which one page cannot show all."""
+    return large_run(tmp_path_factory.mktemp("page") / "large", 30_000)

@@ -95,7 +95,7 @@ def large_run(home: Path, n: int, dropped: int = 3000) -> daskim.FinishedRun:
     store.write_part("index", "000000", pa.table({"row": rows, **index}))
     images = {**texts, **size, "status": status, "reason": [""] * n, "file_digest": [b"?"] * n}
     store.write_part("images", "000000", pa.table({"row": rows, **images}))
-    similarity = np.where(follows, 0.6 + 0.4 * (rows % 1000) / 1000, np.nan)
+    similarity = np.where(follows, 0.6 + 0.4 * ((7 * rows + 500) % 1000) / 1000, np.nan)
     plan = {**texts, "decision": np.where(follows, "drop", "keep"), "status": status, "cluster": rows // 2}
     plan["kept_id"] = pa.array([ids[row - 1] if gone else None for row, gone in enumerate(follows.tolist())])
     plan |= {"similarity": similarity, "rms": np.where(follows, 3.0, np.nan)}

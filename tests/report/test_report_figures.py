@@ -270,7 +270,7 @@ def test_labels_for_png_have_glyphs() -> None:
         (
             40,
             {"method": "similarity", "candidates.method": "all", "spectrum.method": "lanczos"},
-            ["matrix", "graph", "histogram", "sizes", "eigenvalues"],
+            ["matrix", "graph", "histogram", "eigenvalues"],
         ),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +177,7 @@ def test_a_file_that_is_no_text_or_not_there(tmp_path: Path) -> None:
     (tmp_path / "reviewed.csv").write_bytes(b"a,b,verdict\nx,\xff,same\n")
     with pytest.raises(SettingsError, match="line 2"):
         read_reviewed(str(tmp_path / "reviewed.csv"))
-    with pytest.raises(SourceError, match="nothing.csv"):
+    with pytest.raises(SourceError, match=r"nothing\.csv"):
         read_reviewed(str(tmp_path / "nothing.csv"))
 
 

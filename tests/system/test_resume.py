@@ -24,7 +24,7 @@ STAGES = (
     *(("similarity", stage) for stage in ("candidates", "similarities", "spectrum", "spectral", "anomalies", "plan")),
     *(("spectral", stage) for stage in ("similarities", "spectrum", "spectral")),
 )
-SETTINGS = ("--set", "blocks.rows=120", "--workers", "2", "--quiet")
+SETTINGS = ("--set", "blocks.rows=120", "--workers", "2", "--quiet", "--no-report")
 
 
 def start(source: Path, run: Path, method: str = "wavelet") -> subprocess.Popen[bytes]:

@@ -26,7 +26,7 @@ function drawBroken() {
     el("p", { class: "about", text: "Files that cannot be read as images. They are in no plan: mend or remove them." }),
     ...paged("broken", rows.length,
       el("div", { class: "found" }, el("span", { text: some + told }), copyButton("Copy ids", "Ids", () => rows.map((row) => row.id).join("\n"))),
-      (from, to) => table("Broken files", [["id", "id"], ["status"], ["reason"]],
+      (from, to) => table("Broken files", [["id", "id"], ["status"], ["reason", "id"]],
         rows.slice(from, to).map((row) => [visible(row.id), row.status, visible(row.reason || "")]))));
 }
 

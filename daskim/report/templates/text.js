@@ -10,7 +10,8 @@ const visible = (text) =>
 const byId = (id) => document.getElementById(id);
 const count = (value) => value.toLocaleString("en-US");
 const plural = (value, one, several) => `${count(value)} ${value === 1 ? one : several || one + "s"}`;
-const score = (value) => (value === null || value === undefined ? "" : value >= 0.9995 && value < 1 ? "0.999" : value.toFixed(3));
+// Three digits, rounded down: what is below a threshold never looks as if it reached it.
+const score = (value) => (value === null || value === undefined ? "" : (Math.floor(value * 1000 + 1e-6) / 1000).toFixed(3));
 
 // A name in little room: its last part, and of that the end.
 function brief(name, most) {

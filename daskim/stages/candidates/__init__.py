@@ -3,7 +3,9 @@
 Leaves `representatives` (row, first: the image that stands for it, splits: those of all images that this one stands
 for, as bits of the sorted names), `candidates` (a < b, source, correlation; ordered by the ranges of rows that a and b
 are in, so that a task that reads few blocks finds their pairs together) and `nearest` (row, nearest_row, correlation:
-the most alike in coarse coefficients; with candidates.across = splits, of another split).
+the most alike in coarse coefficients; with candidates.across = splits, of another split). With across = splits and a
+search in coarse coefficients also `nearest_by_split` (row, split, nearest_row, correlation): of each image that is
+searched the most alike of every other split, however far.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from daskim.kernels.splits import MOST, across, pairs_across, split_masks
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.candidates.bands import bands_of, forms_of, lsh_pairs
-from daskim.stages.candidates.join import BLOCK, QUERY, best_of_all, form_count, join_pairs, views_bytes
+from daskim.stages.candidates.join import BLOCK, QUERY, best_of_splits, form_count, join_pairs, views_bytes
 from daskim.stages.candidates.rows import NAME, first_of_equals, searched_rows
 from daskim.store import Run, block_bounds
 
@@ -64,7 +66,7 @@ def _run(context: Context) -> dict[str, Any]:
     if method in ("join", "union"):
         a, b, correlation, more = join_pairs(context, rows)
         join = np.stack([a, b])
-        nearest = best_of_all(run) if apart and more["join"] == "all blocks" else (a, b, correlation)
+        nearest = _write_by_split(run, images, first) if apart else (a, b, correlation)
         facts.update(more, join_pairs=len(a))
         found.append((a * size.n + b, JOIN))
     if method in ("lsh", "union"):
@@ -85,12 +87,33 @@ def _run(context: Context) -> dict[str, Any]:
 
 def _masks(images: pd.DataFrame, first: np.ndarray, settings: Settings) -> np.ndarray:
     """The splits of the images that each image stands for."""
-    names, code = np.unique(images["split"].fillna("").to_numpy(dtype=object).astype(str), return_inverse=True)
+    names, code = _codes(images)
     if len(names) > MOST:
         if settings.candidates.across == "splits":
             raise SettingsError(f"{len(names)} splits: more than {MOST}", "Name fewer splits.")
         code = np.zeros(len(code), dtype=np.int64)
     return split_masks(code, first)
+
+
+def _codes(images: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Names of the splits, sorted ("" for none), and the number of each image's."""
+    names, code = np.unique(images["split"].fillna("").to_numpy(dtype=object).astype(str), return_inverse=True)
+    return names, code
+
+
+def _write_by_split(run: Run, images: pd.DataFrame, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leave the table `nearest_by_split`; image, the most alike of another split, and their correlation."""
+    names, code = _codes(images)
+    row, bit, other, correlation = best_of_splits(run)
+    order = np.lexsort((bit, row))
+    row, bit, other, correlation = row[order], bit[order], other[order], correlation[order]
+    # of the equal images that one stands for, the first of the split
+    mine = np.flatnonzero(first >= 0)
+    key, at = np.unique(first[mine] * len(names) + code[mine], return_index=True)
+    there = mine[at[np.searchsorted(key, other * len(names) + bit)]] if len(other) else other
+    table = {"row": row, "split": names[bit].astype(str), "nearest_row": there}
+    run.write_part("nearest_by_split", "000000", pa.table({**table, "correlation": correlation.astype(np.float64)}))
+    return row, there, correlation
 
 
 def _refuse(pairs: int, settings: Settings, what: str) -> None:
@@ -136,7 +159,7 @@ def _write_nearest(run: Run, n: int, a: np.ndarray, b: np.ndarray, correlation: 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     candidates = settings.candidates
     if candidates.method == "all":
-        _refuse(size.n * (size.n - 1) // 2, settings, "every pair of")  # before anything is read
+        _refuse(size.possible, settings, "every pair of")  # before anything is read
         return Need(blocks=1, read=0, write=20 * size.n, task=0, driver=200 * size.n)
     k = min(candidates.directions, width(size.channels))
     forms = form_count(candidates)
@@ -158,13 +181,14 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name=NAME,
-    version=2,
+    version=3,
     reads=("images", "exact"),
     settings=("candidates", "similarities.size"),
     leaves=(
         "tables/representatives",
         "tables/candidates",
         "tables/nearest",
+        "tables/nearest_by_split",
         "arrays/coarse",
         "arrays/signatures",
     ),

@@ -19,14 +19,14 @@ from daskim.kernels.coarse import forms, width
 from daskim.kernels.kmeans import nearest_centres, seed_centres
 from daskim.kernels.nearest import Best, Nearest, best_products
 from daskim.kernels.neighbours import principal_directions
-from daskim.kernels.splits import across
+from daskim.kernels.splits import across, splits_in
 from daskim.lloyd import dask_ml_steps
 from daskim.settings import Candidates
 from daskim.stages import Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
-__all__ = ["BLOCK", "QUERY", "best_of_all", "form_count", "join_pairs", "views_bytes"]
+__all__ = ["BLOCK", "QUERY", "best_of_splits", "form_count", "join_pairs", "views_bytes"]
 
 # Images whose forms are made together, that are projected by one task, of one leaf of the Gram matrix, of one block of
 # products, and looked up by one task. Constants: the last bits of products may depend on them, and nothing may depend
@@ -177,41 +177,74 @@ def nearest_of_all(run: Run, key: str, lo: int, hi: int, settings: Candidates) -
     return _save_nearest(run, key, rows[lo:hi], nearest)
 
 
-class _Both:
-    """Offers what it is offered to several."""
+class _Across:
+    """The nearest images of other splits; and of each other split the very nearest, however far.
 
-    def __init__(self, *of: Nearest | Best) -> None:
-        self.of = of
+    Parameters
+    ----------
+    rows : ndarray, shape (q,), int64
+        The queries.
+    masks : ndarray, shape (n,), int64
+        Splits of every image (`daskim.kernels.splits`).
+    """
+
+    def __init__(self, rows: np.ndarray, masks: np.ndarray, settings: Candidates) -> None:
+        self.rows, self.masks, self.own = rows, masks, masks[rows]
+        self.near = Nearest(len(rows), settings.neighbours, settings.correlation, rows)
+        self.best = {bit: Best(len(rows)) for bit in splits_in(masks)}
 
     def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
-        for nearest in self.of:
-            nearest.offer(queries, rows, scores)
+        """Scores (q, r) of some queries with some rows, ascending; those of one split do not count."""
+        own, theirs = self.own[queries], self.masks[rows]
+        for bit, best in self.best.items():
+            asks, some = (own >> bit) & 1 == 0, (theirs >> bit) & 1 == 1
+            if asks.any() and some.any():
+                whole = asks.all() and some.all()
+                best.offer(queries[asks], rows[some], scores if whole else scores[np.ix_(asks, some)])
+        apart = across(own[:, None], theirs[None]) if len(np.unique(own)) > 1 else across(own[:1], theirs)[None]
+        self.near.offer(queries, rows, scores if apart.all() else np.where(apart, scores, np.float32(-np.inf)))
+
+    def save(self, run: Run, key: str) -> dict[str, Any]:
+        """Leave both: image, nearest, score; and image, split, nearest, score."""
+        found = [np.zeros((4, 0))]
+        for bit, best in self.best.items():
+            row, other, score = _named(self.rows, best)
+            found.append(np.stack([row, np.full(len(row), float(bit)), other, score]))
+        run.save(np.concatenate(found, axis=1), "partial", NAME, f"best-{key}.npy")
+        return _save(run, key, _named(self.rows, self.near))
 
 
 def _nearest_across(run: Run, key: str, mine: np.ndarray, rows: np.ndarray, settings: Candidates) -> dict[str, Any]:
-    """The nearest images of other splits; and for each image the very nearest, however far."""
+    """The nearest images of other splits, of some images of which those of one split are looked up together."""
     masks = run.load("partial", NAME, "masks.npy")
-    found, best = [np.zeros((3, 0))], [np.zeros((3, 0))]
+    mine = mine[np.argsort(masks[mine], kind="stable")]
+    nearest = _Across(mine, masks, settings)
     for mask in np.unique(masks[mine]).tolist():
-        some = mine[masks[mine] == mask]
+        at = np.flatnonzero(masks[mine] == mask)
         others = rows[across(masks[rows], np.array(mask))]
-        queries = _forms_of(run, some, settings)
-        near = Nearest(len(some), settings.neighbours, settings.correlation, some)
-        nearest = Best(len(some))
+        queries = _forms_of(run, mine[at], settings)
         for start, end in block_bounds(len(others), BLOCK):
             block = np.ascontiguousarray(_forms_of(run, others[start:end], settings)[:, 0])
-            best_products(_Both(near, nearest), queries, others[start:end], block)
-        found.append(_named(some, near))
-        best.append(_named(some, nearest))
-    run.save(np.concatenate(best, axis=1), "partial", NAME, f"best-{key}.npy")
-    return _save(run, key, np.concatenate(found, axis=1))
+            best_products(_From(nearest, int(at[0])), queries, others[start:end], block)
+    return nearest.save(run, key)
 
 
-def best_of_all(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Image, its nearest of another split, and their correlation: what `_nearest_across` left."""
+class _From:
+    """Offers to queries that are counted from a later one on."""
+
+    def __init__(self, of: _Across, start: int) -> None:
+        self.of, self.start = of, start
+
+    def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
+        self.of.offer(queries + self.start, rows, scores)
+
+
+def best_of_splits(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Image, bit of another split, the nearest image there, and their correlation: what `_Across` left."""
     names = [name for name in run.names("partial", NAME) if name.startswith("best-")]
-    row, other, score = np.concatenate([run.load("partial", NAME, name) for name in names], axis=1)
-    return row.astype(np.int64), other.astype(np.int64), score.astype(np.float32)
+    parts = [run.load("partial", NAME, name) for name in names] or [np.zeros((4, 0))]
+    row, bit, other, score = np.concatenate(parts, axis=1)
+    return row.astype(np.int64), bit.astype(np.int64), other.astype(np.int64), score.astype(np.float32)
 
 
 def _save_nearest(run: Run, key: str, rows: np.ndarray, nearest: Nearest) -> dict[str, Any]:
@@ -277,7 +310,11 @@ def nearest_in_cells(run: Run, key: str, lo: int, hi: int, settings: Candidates)
     masks = run.load("partial", NAME, "masks.npy") if settings.across == "splits" else None
     mine = order[lo:hi]
     queries = _forms_of(run, rows[mine], settings)
-    nearest = Nearest(len(mine), settings.neighbours, settings.correlation, rows[mine])
+    nearest: Nearest | _Across
+    if masks is None:
+        nearest = Nearest(len(mine), settings.neighbours, settings.correlation, rows[mine])
+    else:
+        nearest = _Across(rows[mine], masks, settings)
     here = probed[mine]
     for cell in np.unique(here).tolist():
         members = rows[order[ends[cell] : ends[cell + 1]]]
@@ -289,9 +326,7 @@ def nearest_in_cells(run: Run, key: str, lo: int, hi: int, settings: Candidates)
             block = np.ascontiguousarray(_forms_of(run, some_members, settings)[:, 0])
             for start in range(0, len(query), QUERY):
                 some = slice(start, start + QUERY)
-                scores = queries[query[some], form[some]] @ block.T
-                if masks is not None:
-                    same = ~across(masks[rows[mine[query[some]]]][:, None], masks[some_members][None])
-                    scores[same] = -np.inf
-                nearest.offer(query[some], some_members, scores)
+                nearest.offer(query[some], some_members, queries[query[some], form[some]] @ block.T)
+    if isinstance(nearest, _Across):
+        return nearest.save(run, key)
     return _save_nearest(run, key, rows[mine], nearest)

@@ -29,8 +29,9 @@ from daskim.stages.plan.decisions import (
 from daskim.stages.plan.leaders import MAX_RMS, confirm_by, follow_in_clusters, task_rows
 from daskim.stages.plan.links import LINKS, follow_by_pairs, only_contested
 from daskim.stages.plan.verdicts import Verdicts, files_of, verdicts_of
+from daskim.stages.plan.yields import COMPARE_STAGE
 
-__all__ = ["MAX_RMS", "SIMILARITY_STAGE", "STAGE", "plan_hash"]
+__all__ = ["COMPARE_STAGE", "MAX_RMS", "SIMILARITY_STAGE", "STAGE", "plan_hash"]
 
 # A shape that every similarity can see.
 ANY_SHAPE = (64, 64, 3)

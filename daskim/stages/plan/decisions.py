@@ -28,6 +28,7 @@ __all__ = [
     "settle",
     "table_of",
     "write",
+    "write_plan",
 ]
 
 STAGE_NAME = "plan"
@@ -185,7 +186,10 @@ def min_per_class(table: pd.DataFrame, least: int) -> None:
             table.loc[back, ["kept_row", "rms", "similarity"]] = [-1, np.nan, np.nan]
 
 
-def guard(run: Run, table: pd.DataFrame, max_drop: float) -> None:
+FEWER = "Ask for more clusters, a smaller plan.max_rms, or raise --max-drop."
+
+
+def guard(run: Run, table: pd.DataFrame, max_drop: float, remedy: str = FEWER) -> None:
     """End the run where the plan would drop more than asked for.
 
     Raises
@@ -198,12 +202,12 @@ def guard(run: Run, table: pd.DataFrame, max_drop: float) -> None:
         run.remove("state", STAGE_NAME, "blocks")  # the next attempt is not bound to this one's settings
         raise GuardTripped(
             f"the plan would drop {dropped} of {readable} images: more than plan.max_drop = {max_drop:g}",
-            f"No plan is made. Ask for more clusters, a smaller plan.max_rms, or raise --max-drop. Run: {run.url}",
+            f"No plan is made. {remedy} Run: {run.url}",
         )
 
 
-def write(run: Run, table: pd.DataFrame, *, pairs: bool) -> dict[str, Any]:
-    """Leave the tables and lists of the plan; `pairs` too where no stage before has left that table."""
+def write_plan(run: Run, table: pd.DataFrame) -> dict[str, Any]:
+    """Leave the table `plan` and the lists of ids; what they count."""
     ids = table["id"].to_numpy(dtype=object)
     kept = table["kept_row"].to_numpy()
     plan = table[["row", "id", "uri", "label", "split", "decision"]].copy()
@@ -211,15 +215,6 @@ def write(run: Run, table: pd.DataFrame, *, pairs: bool) -> dict[str, Any]:
     for name in ("similarity", "rms", "rule", "cluster", "status"):
         plan[name] = table[name]
     run.write_part("plan", "000000", pa.Table.from_pandas(plan, preserve_index=False))
-    if pairs:
-        dropped = (table["decision"] == "drop").to_numpy()
-        one, other = table["row"].to_numpy()[dropped], kept[dropped]
-        found = pd.DataFrame({"a": np.minimum(one, other), "b": np.maximum(one, other)}, dtype="int64")
-        found["similarity"] = table["similarity"].to_numpy()[dropped]
-        run.write_part("pairs", "000000", pa.Table.from_pandas(found.sort_values(["a", "b"]), preserve_index=False))
-    influential = table.loc[table["rule"] == "influential", ["row", "id", "uri", "cluster", "label", "labels", "split"]]
-    influential = influential.sort_values(["cluster", "row"])
-    run.write_part("influential", "000000", pa.Table.from_pandas(influential, preserve_index=False))
     for name in ("keep", "drop"):
         lines = plan.loc[plan["decision"] == name, "id"].tolist()
         run.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"), f"{name}.txt")
@@ -228,8 +223,21 @@ def write(run: Run, table: pd.DataFrame, *, pairs: bool) -> dict[str, Any]:
         "n_keep": int(decisions.get("keep", 0)),
         "n_drop": int(decisions.get("drop", 0)),
         "n_review": int(decisions.get("review", 0)),
-        "n_influential": len(influential),
-        "n_influential_clusters": int(influential["cluster"].nunique()),
         "rules": {str(rule): int(count) for rule, count in plan["rule"].value_counts().sort_index().items()},
         "plan_hash": plan_hash(plan),
     }
+
+
+def write(run: Run, table: pd.DataFrame, *, pairs: bool) -> dict[str, Any]:
+    """Leave the tables and lists of the plan; `pairs` too where no stage before has left that table."""
+    if pairs:
+        dropped = (table["decision"] == "drop").to_numpy()
+        one, other = table["row"].to_numpy()[dropped], table["kept_row"].to_numpy()[dropped]
+        found = pd.DataFrame({"a": np.minimum(one, other), "b": np.maximum(one, other)}, dtype="int64")
+        found["similarity"] = table["similarity"].to_numpy()[dropped]
+        run.write_part("pairs", "000000", pa.Table.from_pandas(found.sort_values(["a", "b"]), preserve_index=False))
+    influential = table.loc[table["rule"] == "influential", ["row", "id", "uri", "cluster", "label", "labels", "split"]]
+    influential = influential.sort_values(["cluster", "row"])
+    run.write_part("influential", "000000", pa.Table.from_pandas(influential, preserve_index=False))
+    counts = {"n_influential": len(influential), "n_influential_clusters": int(influential["cluster"].nunique())}
+    return {**write_plan(run, table), **counts}

@@ -16,7 +16,7 @@ from daskim.stages.plan.leaders import follow_in_pixels, measure, task_rows
 from daskim.stages.plan.verdicts import Verdicts, within
 from daskim.store import Run
 
-__all__ = ["LINKS", "follow_by_pairs", "only_contested"]
+__all__ = ["LINKS", "follow_by_pairs", "listed_pairs", "only_contested"]
 
 # Links that are held for each image of the set, as the memory is reckoned: near-duplicates within its cluster.
 LINKS = 64
@@ -40,7 +40,7 @@ def follow_by_pairs(context: Context, table: pd.DataFrame, asked: Asked, verdict
         follow_in_pixels(context, table, asked, np.inf if max_rms is None else max_rms, verdicts)
         measure(context, table, verdicts.followers, None, None)
         kept = table["kept_row"].to_numpy()
-        listed = _listed(context.run, lambda a, b, s: (kept[a] == b) | (kept[b] == a))
+        listed = listed_pairs(context.run, lambda a, b, s: (kept[a] == b) | (kept[b] == a))
         table["similarity"] = np.where(table["rms"] == 0, 1.0, np.nan)
         _tell(table, listed, "similarity", listed.similarity)
     else:
@@ -68,7 +68,7 @@ def only_contested(context: Context, table: pd.DataFrame, verdicts: Verdicts) ->
     least = float(sealed["min_similarity"])
     mixed = (table["rule"] == "influential").to_numpy()
     cluster, label = table["cluster"].to_numpy(), pd.factorize(table["label"])[0]  # -1 where there is no label
-    pairs = _listed(
+    pairs = listed_pairs(
         context.run,
         lambda a, b, s: (
             (s >= least)
@@ -89,7 +89,7 @@ def only_contested(context: Context, table: pd.DataFrame, verdicts: Verdicts) ->
 def _follow_links(context: Context, table: pd.DataFrame, asked: Asked, least: float, verdicts: Verdicts) -> None:
     party, position = np.full((2, len(table)), -1, dtype=np.int64)
     party[asked.rows], position[asked.rows] = asked.party, np.arange(len(asked.rows))
-    links = _listed(context.run, lambda a, b, s: (s >= least) & (party[a] >= 0) & (party[a] == party[b]))
+    links = listed_pairs(context.run, lambda a, b, s: (s >= least) & (party[a] >= 0) & (party[a] == party[b]))
     links = _Pairs(*map(np.concatenate, zip(_copies(table, asked), links)))
     bound = context.settings.plan.max_rms
     rms = None
@@ -111,11 +111,11 @@ def _follow_links(context: Context, table: pd.DataFrame, asked: Asked, least: fl
         kept = table["kept_row"].to_numpy()
         led = np.zeros(len(table), dtype=bool)
         led[verdicts.followers] = True
-        said = _listed(context.run, lambda a, b, s: ((kept[a] == b) & led[a]) | ((kept[b] == a) & led[b]))
+        said = listed_pairs(context.run, lambda a, b, s: ((kept[a] == b) & led[a]) | ((kept[b] == a) & led[b]))
         _tell(table, said, "similarity", said.similarity)
 
 
-def _listed(run: Run, wanted: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> _Pairs:
+def listed_pairs(run: Run, wanted: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> _Pairs:
     """The pairs of the table `pairs` for which `wanted(a, b, similarity)` is true; one part of it at a time."""
     none = np.empty(0, dtype=np.int64)
     found = [_Pairs(none, none, np.empty(0))]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from daskim.errors import SettingsError
 from daskim.kept import CACHE_BYTES
 from daskim.kernels.proportions import share_interval
+from daskim.kernels.splits import across
 from daskim.plugins import find, similarity_of
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
@@ -55,8 +56,9 @@ def _run(context: Context) -> dict[str, Any]:
     name, everything = settings.similarities.name, settings.candidates.method == "all"
     first = np.asarray(run.read_table("representatives", ["first"])["first"])
     apart = settings.candidates.across == "splits"
-    if apart:
-        run.save(np.asarray(run.read_table("representatives", ["splits"])["splits"]), "partial", NAME, "masks.npy")
+    masks = np.asarray(run.read_table("representatives", ["splits"])["splits"]) if apart else None
+    if masks is not None:
+        run.save(masks, "partial", NAME, "masks.npy")
     rows = _rows(context, first, everything)
     view, lost = shown(context, find("similarities", name).of, rows)
     if lost.size:
@@ -68,20 +70,20 @@ def _run(context: Context) -> dict[str, Any]:
     record = run.read_json("state", NAME, "stage.json") or {}
     token = f"{record.get('fingerprint', '')} {run.array('images').attrs['made']} {view.made}"
     job = Job(view, name, everything, threshold_of(settings), tile, token, apart)
-    run.save(rows, "partial", NAME, "rows.npy")
     if everything:
-        squares = block_bounds(len(rows), min(SQUARE, max(tile, 8)))
-        ranges = [(i, j) for i in range(len(squares)) for j in range(i, len(squares))]
+        ordered, squares, ranges = _squares(rows, masks, min(SQUARE, max(tile, 8)))
+        run.save(ordered, "partial", NAME, "rows.npy")
         keys = [f"{i:05d}-{j:05d}" for i, j in ranges]
         infos = context.engine.each(
             NAME, "square", keys, [(job, squares[i], squares[j]) for i, j in ranges], compare_tile
         )
     else:
+        run.save(rows, "partial", NAME, "rows.npy")
         keys = run.parts("candidates")
         infos = context.engine.each(NAME, "part", keys, [(job, lost) for _ in keys], compare_part)
     if not keys:
         _empty(context, similarity.reports)
-    facts = _counts(infos, size.n)
+    facts = _counts(infos, size.possible)
     copies, alike = all_copies(run, first, keys, settings.candidates.max_pairs, job.threshold)
     facts.update(
         name=name,
@@ -96,6 +98,23 @@ def _run(context: Context) -> dict[str, Any]:
         facts["recall"] = _recall(context, job, rows, facts)
     _say(context, facts, sealed)
     return facts
+
+
+def _squares(
+    rows: np.ndarray, masks: np.ndarray | None, side: int
+) -> tuple[np.ndarray, list[tuple[int, int]], list[tuple[int, int]]]:
+    """Rows in order, ranges of them, and which two ranges hold pairs: with masks, only pairs across splits."""
+    if masks is None:
+        bounds = block_bounds(len(rows), side)
+        return rows, bounds, [(i, j) for i in range(len(bounds)) for j in range(i, len(bounds))]
+    ordered = rows[np.argsort(masks[rows], kind="stable")]
+    value, start, count = np.unique(masks[ordered], return_index=True, return_counts=True)
+    groups = list(zip(value, start.tolist(), count.tolist()))
+    parts = [(mask, lo + at, hi + at) for mask, at, size in groups for lo, hi in block_bounds(size, side)]
+    bounds = [(lo, hi) for _, lo, hi in parts]
+    mask = np.array([one for one, _, _ in parts], dtype=np.int64)
+    i, j = np.nonzero(np.triu(across(mask[:, None], mask[None])))
+    return ordered, bounds, list(zip(i.tolist(), j.tolist()))
 
 
 def _rows(context: Context, first: np.ndarray, everything: bool) -> np.ndarray:
@@ -122,13 +141,13 @@ def _empty(context: Context, reports: tuple[str, ...]) -> None:
     context.run.write_part("pairs", "000000", pa.table({**table, **dict.fromkeys(reports[:-1], none)}))
 
 
-def _counts(infos: list[dict[str, Any]], n: int) -> dict[str, Any]:
+def _counts(infos: list[dict[str, Any]], possible: int) -> dict[str, Any]:
     """What was compared: pairs by the level of the cascade they reached, and the blocks read for them."""
     levels: Counter[int] = Counter()
     for info in infos:
         levels.update({int(level): count for level, count in info["levels"].items()})
     pairs = sum(info["pairs"] for info in infos)
-    possible = max(1, n * (n - 1) // 2)
+    possible = max(1, possible)
     reached = {
         level: sum(count for at, count in levels.items() if at >= level)
         for level in range(1, max(levels, default=0) + 1)
@@ -168,7 +187,7 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
     return {
         "images": count,
         "compared": compared,
-        "compared_share": compared / max(1, n * (n - 1) // 2),
+        "compared_share": compared / max(1, context.known.possible),
         "pairs": len(truth),
         "found": found,
         "recall": found / len(truth) if len(truth) else None,
@@ -225,7 +244,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     # parts in the making take several times their final size
     task = 2 * tile * parts + 4 * min(tile, PIECE) * parts + similarity.batch * similarity.pair_bytes + 2 * READ * seen
     everything = settings.candidates.method == "all"
-    pairs = size.n * (size.n - 1) // 2 if everything else size.n * (settings.candidates.neighbours + 32)
+    pairs = size.possible if everything else min(size.n * (settings.candidates.neighbours + 32), size.possible)
     pairs = min(pairs, settings.candidates.max_pairs)
     columns = 4 + len(similarity.reports)
     return Need(

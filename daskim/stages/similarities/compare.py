@@ -175,14 +175,12 @@ def compare_part(run: Run, key: str, job: Job, lost: np.ndarray) -> dict[str, An
 
 
 def compare_tile(run: Run, key: str, job: Job, left: tuple[int, int], right: tuple[int, int]) -> dict[str, Any]:
-    """The similarity of all pairs of two ranges of the searched rows."""
+    """The similarity of all pairs of two ranges of the searched rows (which are ordered by their splits, if at all)."""
     rows = run.load("partial", NAME, "rows.npy")
     one, other = np.meshgrid(np.arange(*left), np.arange(*right), indexing="ij")
     later = one < other
     a, b = rows[one[later]], rows[other[later]]
-    if job.across:
-        a, b = _crossing(run, a, b)
-    return _write(run, key, job, a, b, np.full(len(a), "all", dtype=object))
+    return _write(run, key, job, np.minimum(a, b), np.maximum(a, b), np.full(len(a), "all", dtype=object))
 
 
 def _crossing(run: Run, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
