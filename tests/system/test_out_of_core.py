@@ -93,7 +93,8 @@ MEASURED = textwrap.dedent(
         for lo in range(0, n, ROWS):
             array[lo : lo + ROWS] = block_of(lo, min(lo + ROWS, n))
         digest = pa.array([row.to_bytes(16, "big") for row in range(n)])
-        run.write_part("images", "000000", pa.table({"row": np.arange(n), "status": ["ok"] * n, "digest": digest}))
+        table = {"row": np.arange(n), "status": ["ok"] * n, "digest": digest, "split": pa.nulls(n, pa.string())}
+        run.write_part("images", "000000", pa.table(table))
         none = np.zeros(0, dtype=np.int64)
         run.write_part("exact", "000000", pa.table({"row": none, "group": none}))
         return run
