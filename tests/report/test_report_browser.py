@@ -189,17 +189,18 @@ def test_pairs_by_keyboard_alone(hostile: daskim.FinishedRun, opened: Open) -> N
         one.page.wait_for_selector(selector)
     keys.press("x")
     one.until("document.querySelector('.stage .badge').textContent.includes('grey levels')")
-    title = one.text("#pair-title")
+    shown = "document.querySelector('#pair-title').textContent"
+    before = one.page.evaluate(shown)
     keys.press("ArrowRight")
-    assert one.text("#pair-title") != title
+    one.until(f"{shown} !== {before!r}")
     keys.press("k")
-    assert one.text("#pair-title") == title
+    one.until(f"{shown} === {before!r}")
     keys.press("Escape")
     one.until("!document.querySelector('dialog').open")
-    assert one.page.evaluate("document.activeElement.closest('.entry').dataset.place") == "0"
+    one.until("document.activeElement.closest('.entry')?.dataset.place === '0'")  # focus goes back a moment later
     for _ in range(FAMILIES - 1):  # on to the next page
         keys.press("j")
-    assert one.text(".pager span") == "Page 2 of 2"
+    one.until("document.querySelector('.pager span').textContent === 'Page 2 of 2'")
 
 
 def test_the_difference_of_a_mirrored_copy_is_small_once_aligned(hostile: daskim.FinishedRun, opened: Open) -> None:

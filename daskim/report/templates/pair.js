@@ -13,7 +13,7 @@ function openPair(place, number) {
   shown.opener = document.activeElement;
   markCurrent(place, false);
   drawPair();
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) { shown.back = false; dialog.showModal(); }
 }
 
 // The next or the previous pair of what is listed, on whatever page.
@@ -43,7 +43,7 @@ function drawPair() {
   const held = dialog.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   dialog.replaceChildren(el("div", { class: "sheet" },
     el("div", { class: "head" }, el("h2", { id: "pair-title", text: title }),
-      el("button", { type: "button", "data-key": "close", click: () => dialog.close() }, "Close ", el("kbd", { text: "Esc" }))),
+      el("button", { type: "button", "data-key": "close", click: closePair }, "Close ", el("kbd", { text: "Esc" }))),
     modeBar(pair), el("div", { id: "looks" }), factsOf(pair), judgeBar(pair),
     el("p", { class: "keys", text: "Keys: j, k or arrows: next and previous pair; s, d, o: verdict; b: blink; x: difference; Esc: close." })));
   drawLooks();
@@ -203,12 +203,22 @@ function alignment(motion) {
   return words.join(", ") || "none needed";
 }
 
-dialog.addEventListener("close", () => {
+// The browser tells of a closed dialog a moment later, when keys may already have moved on: so back at once.
+function closePair() {
+  dialog.close();
+  backToGallery();
+}
+
+function backToGallery() {
+  if (shown.back) return;
+  shown.back = true;
   clearInterval(shown.timer);
   const gallery = galleryOf(view.tab);
   const page = Math.floor(shown.place / PER_PAGE[gallery.kind]);
   view.page[gallery.name] = page;
   drawPage(gallery, byId("panel").lastElementChild);
   markCurrent(shown.place, true);
-});
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+}
+
+dialog.addEventListener("close", backToGallery); // where the browser closes it by itself
+dialog.addEventListener("click", (event) => { if (event.target === dialog) closePair(); });

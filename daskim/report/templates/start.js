@@ -2,6 +2,7 @@
 const KEYS = {
   j: () => stepPair(1), ArrowRight: () => stepPair(1), ArrowDown: () => stepPair(1),
   k: () => stepPair(-1), ArrowLeft: () => stepPair(-1), ArrowUp: () => stepPair(-1),
+  Escape: () => closePair(),
   b: () => setMode("blink"), x: () => setMode("difference"),
 };
 
