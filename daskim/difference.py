@@ -19,10 +19,10 @@ import pandas as pd
 
 from daskim.kernels.ward import components
 from daskim.results import FinishedRun
+from daskim.statuses import READABLE
 
 __all__ = ["KINDS", "Difference", "GroupChange", "difference"]
 
-GOOD = ("ok", "flat")
 # The parts of a difference that are lists, in the order in which they are told.
 KINDS = (
     "settings",
@@ -189,7 +189,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _statuses(before: pd.DataFrame, after: pd.DataFrame) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Images of both runs that are broken in the second only, and in the first only; tables are by id, aligned."""
-    was, now = before["status"].isin(GOOD), after["status"].isin(GOOD)
+    was, now = before["status"].isin(READABLE), after["status"].isin(READABLE)
     lists = []
     for chosen, source in ((was & ~now, after), (~was & now, before)):
         table = pd.DataFrame(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daskim.errors import ConditionMet, SettingsError, nearest
+from daskim.statuses import READABLE
 
 __all__ = ["NAMES", "Condition", "check", "parse_condition", "refuse_blind"]
 
@@ -20,7 +21,6 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-GOOD = ("ok", "flat")
 # What only some runs look for.
 OF_COMPARE = ("leakage", "exact_leakage", "leakage_share", "conflicts")
 OF_PLANS = ("drops", "drop_share")
@@ -125,7 +125,7 @@ def value_of(name: str, summary: Mapping[str, Any]) -> float:
     n = max(1, int(summary["n_images"]))
     leakage, pairs = summary.get("leakage"), summary.get("similarities")
     status = summary["status"]
-    broken = sum(count for word, count in status.items() if word not in GOOD)
+    broken = sum(count for word, count in status.items() if word not in READABLE)
     known: dict[str, float] = {
         "exact": summary["n_exact"],
         "broken": broken,

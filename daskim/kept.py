@@ -1,4 +1,4 @@
-"""The kept columns of W, and rows of arrays looked up through one cache a process."""
+"""What earlier stages left, as later ones read it: kept columns, exact duplicates, rows through one cache a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from daskim.store import BlockCache, Run
 
-__all__ = ["CACHE_BYTES", "Kept", "gather", "kept_of", "take"]
+__all__ = ["CACHE_BYTES", "Kept", "exact_groups", "gather", "kept_of", "take"]
 
 # Decoded blocks that a worker process keeps while it looks rows up.
 CACHE_BYTES = 384_000_000
@@ -41,6 +41,14 @@ def kept_of(run: Run) -> Kept:
     kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
     columns = None if kept.all() else tuple(np.flatnonzero(kept).tolist())
     return Kept(run, columns, float(str(run.array("wavelets").attrs["scale"])))
+
+
+def exact_groups(run: Run, n: int) -> np.ndarray:
+    """The group of exact duplicates that each of n images is in, -1 for none; shape (n,), int64."""
+    group = np.full(n, -1, dtype=np.int64)
+    exact = run.read_table("exact", ["row", "group"])
+    group[np.asarray(exact["row"])] = np.asarray(exact["group"])
+    return group
 
 
 @lru_cache(maxsize=1)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from daskim import __version__
 from daskim.compute.machine import PeakMemory
 from daskim.errors import SettingsError, StaleRun, nearest
 from daskim.lake import RUN_MARK
 from daskim.plugins import find, transform_of
+from daskim.reading import listing_of
 from daskim.settings import Settings, to_toml
 from daskim.stages import (
     Context,
@@ -36,6 +34,7 @@ from daskim.stages import (
     spectrum,
     wavelets,
 )
+from daskim.summary import summary_of
 
 __all__ = ["StageState", "execute", "memory_of", "preview", "refuse_misfit", "stages_of"]
 
@@ -49,35 +48,6 @@ AUTO_PAIRS = 500_000
 IDLE = 480_000_000
 # What other commands left in the run; it is of the stages that are done again.
 AFTERWARDS = ("tables/boundaries", "tables/boundary_lines", "boundaries")
-# Facts of the plan that the summary tells besides its counts.
-PLAN_FACTS = ("max_rms", "max_rms_why", "verify", "min_similarity", "n_refuted", "reviewed")
-PLAN_COUNTS = (
-    "n_keep",
-    "n_drop",
-    "n_review",
-    "n_influential",
-    "n_influential_clusters",
-    "rules",
-    "plan_hash",
-)
-# Stages whose facts the summary repeats.
-TOLD = ("candidates", "similarities", "spectrum", "anomalies", "leakage")
-LIBRARIES = (
-    "dask",
-    "dask-ml",
-    "datasketch",
-    "distributed",
-    "numpy",
-    "pandas",
-    "pillow",
-    "pyarrow",
-    "PyWavelets",
-    "scikit-image",
-    "scikit-learn",
-    "scipy",
-    "simplejpeg",
-    "zarr",
-)
 
 
 @dataclass(frozen=True)
@@ -190,7 +160,7 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
         )
     if len(there) == len(stages):
         context.engine.progress.say("nothing was left to do: --restart index would list the source anew")
-    summary = _summary(context, stages, seals, memory.bytes, time.monotonic() - started)
+    summary = summary_of(context, stages, seals, memory.bytes, time.monotonic() - started)
     context.run.write_json(summary, "summary.json")
     return summary
 
@@ -202,7 +172,7 @@ def preview(context: Context) -> tuple[list[StageState], Size]:
     if "index" in seals and not _changed(context, index.STAGE, seals):
         facts = seals["index"]["facts"]
     else:
-        listing = index.listing_of(context)
+        listing = listing_of(context.settings.source, context.source_options)
         shape = index.standard_shape(context.settings, listing, context.source_options)
         n = listing.table.num_rows
         known = sum(size for size in listing.table["bytes"].to_pylist() if size > 0)
@@ -367,58 +337,3 @@ def _forget(context: Context, stages: tuple[Stage, ...], restart: str) -> None:
     for name in AFTERWARDS:
         context.run.remove(*name.split("/"))
     context.run.remove("summary.json")
-
-
-def _notes(seals: dict[str, dict[str, Any]]) -> Iterator[str]:
-    for seal in seals.values():
-        yield from seal["notes"]
-
-
-def _planned(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of the plan, and what it is from; a comparison has a plan only where one side yields."""
-    if "leakage" in facts:
-        made = facts.get("plan", {})
-        return {name: made[name] for name in PLAN_COUNTS if name in made}
-    made = facts["plan"]
-    grouped = facts["clusters"] if "clusters" in facts else facts["spectral"]
-    return {
-        "n_clusters": grouped["n_clusters"],
-        **{name: made[name] for name in PLAN_COUNTS},
-        "clusters": {**grouped, "regime": grouped.get("regime", "none")},
-        "plan": {name: made[name] for name in PLAN_FACTS if name in made},
-    }
-
-
-def _summary(
-    context: Context, stages: tuple[Stage, ...], seals: dict[str, dict[str, Any]], peak: int, seconds: float
-) -> dict[str, Any]:
-    facts = {name: seal["facts"] for name, seal in seals.items()}
-    engine = context.engine
-    return {
-        "daskim": __version__,
-        "method": context.settings.method,
-        "n_images": facts["index"]["n"],
-        "status": facts["images"]["status"],
-        "ignored_files": facts["index"]["ignored"],
-        "n_exact": facts["exact"]["n_exact"],
-        **_planned(facts),
-        "columns": facts.get("columns"),
-        **{name: facts[name] for name in TOLD if name in facts},
-        "notes": list(_notes(seals)),
-        "seconds": {name: round(seal["seconds"], 3) for name, seal in seals.items()},
-        "seconds_total": round(seconds, 3),
-        "peak_rss_bytes_by_stage": {name: seal["peak_rss_bytes"] for name, seal in seals.items()},
-        "blocks": {
-            stage.name: {"computed": engine.computed.get(stage.name, 0), "resumed": engine.resumed.get(stage.name, 0)}
-            for stage in stages
-        },
-        "peak_rss_bytes": peak,
-        "cluster": {
-            "name": engine.place.name,
-            "workers": engine.place.workers,
-            "processes": engine.place.processes,
-            "memory_per_process": engine.place.memory,
-        },
-        "size": asdict(context.known),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-    }

@@ -252,6 +252,11 @@ class Run:
     def marked(self, stage: str) -> set[str]:
         return {name.removesuffix(".json") for name in self.names("state", stage, "blocks") if name.endswith(".json")}
 
+    def facts(self, stage: str) -> dict[str, Any]:
+        """What a sealed stage found."""
+        found: dict[str, Any] = (self.read_json("state", stage, "sealed.json") or {})["facts"]
+        return found
+
     def marker(self, stage: str, key: str) -> dict[str, Any]:
         return self.read_json("state", stage, "blocks", f"{key}.json") or {}
 

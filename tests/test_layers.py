@@ -15,9 +15,10 @@ ROOT = Path(daskim.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "files" not in path.parts)
 
 # What each part of daskim may import of daskim; a part is the first word after `daskim.`.
-GROUND = {"errors"}
+GROUND = {"errors", "statuses"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "statuses": set(),
     "kernels": GROUND,
     "transforms": GROUND | {"kernels"},
     "similarities": GROUND | {"kernels"},
@@ -25,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "lake": GROUND,
     "settings": GROUND,
     "plugins": GROUND | {"settings", "similarities", "transforms"},
+    "reading": GROUND | {"lake", "settings"},
     "store": GROUND,
     "gates": GROUND,
     "kept": GROUND | {"store"},
@@ -33,17 +35,18 @@ ALLOWED: dict[str, set[str]] = {
     "lloyd": GROUND | {"compute"},
     "stages": GROUND | {"kernels", "similarities", "transforms", "lake", "settings", "plugins", "store", "kept"},
 }
-ALLOWED["stages"] |= {"lloyd", "compute", "engine"}
-ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", ""}
+ALLOWED["stages"] |= {"lloyd", "compute", "engine", "reading"}
+ALLOWED["summary"] = GROUND | {"stages", ""}
+ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", "summary", ""}
 ALLOWED["results"] = GROUND | {"kernels", "lake", "settings", "store", "kept"}
 ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline", "results"}
 ALLOWED[""] = {"api", "results"}  # daskim/__init__.py, on first use
 ALLOWED["jobs"] = ALLOWED["api"] | {"api", "synthetic"}
 ALLOWED["jobs"] |= {"gates"}
 ALLOWED["models"] = GROUND
-ALLOWED["boundaries"] = ALLOWED["results"] | {"models", "plugins", "results", "similarities"}
+ALLOWED["boundaries"] = ALLOWED["results"] | {"models", "plugins", "results", "similarities", "reading"}
 ALLOWED["difference"] = GROUND | {"kernels", "results"}
-ALLOWED["apply"] = GROUND | {"lake", "results", "store"}
+ALLOWED["apply"] = GROUND | {"lake", "reading", "results", "store"}
 ALLOWED["report"] = ALLOWED["results"] | {"results", ""}
 ALLOWED["jobs"] |= {"apply"}
 ALLOWED["jobs"] |= {"report"}

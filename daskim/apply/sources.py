@@ -17,8 +17,8 @@ from daskim.lake import (
     encode_png,
     extension,
     extension_of,
-    list_images,
 )
+from daskim.reading import listing_of
 from daskim.results import FinishedRun
 
 __all__ = ["GONE", "Found", "Outcome", "Picture", "changes_since", "extensions_of", "pictures"]
@@ -66,7 +66,7 @@ def changes_since(
     new : int
     """
     source = found.settings.source
-    now = list_images(source.inputs, format=source.format, storage_options=options).table.to_pandas().set_index("id")
+    now = listing_of(source, options, whole=True).table.to_pandas().set_index("id")
     mine = table[rows].set_index("id")
     there = now.reindex(mine.index)
     gone = ~mine.index.isin(now.index)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from daskim.lake import ImageSpec, quiet_native_stderr, standardise
+from daskim.lake import quiet_native_stderr, standardise
 from daskim.models import Prepared
+from daskim.reading import standard_spec
 from daskim.results import FinishedRun
+from daskim.statuses import READABLE
 
 __all__ = ["Pictures"]
-
-GOOD = ("ok", "flat")
 
 
 class Pictures:
@@ -30,21 +31,12 @@ class Pictures:
         self.run, self.shape, self.options = run, how.shape, storage_options
         self.changed = 0
         images = run.images.sort_values("row")
-        self._good = images["status"].isin(GOOD).to_numpy()
+        self._good = images["status"].isin(READABLE).to_numpy()
         self._digests = images["file_digest"].to_numpy()
         facts, settings = run.summary["size"], run.settings.images
         self.again = how.shape != (facts["height"], facts["width"], facts["channels"])
-        self._spec = ImageSpec(
-            height=how.height,
-            width=how.width,
-            mode=how.mode,
-            filter=settings.filter,
-            fit=settings.fit,
-            draft=settings.draft,
-            max_pixels=settings.max_pixels,
-            max_bytes=settings.max_bytes,
-            flat_std=0.0,
-        )
+        spec = standard_spec(settings, how.height, how.width)
+        self._spec = replace(spec, mode=how.mode, fit=settings.fit, flat_std=0.0)
 
     def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Images `rows` (ascending): shape (len(rows), h, w, c), and whether each could be read; zeros where not."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daskim.results import FinishedRun
+from daskim.statuses import READABLE
 
 __all__ = ["Images", "Pool", "order_of"]
 
@@ -54,7 +55,7 @@ class Images:
         names = np.unique(np.array([label for label in labels.tolist() if label is not None], dtype=object))
         number = {label: index for index, label in enumerate(names.tolist())}
         code = np.array([number.get(label, -1) for label in labels.tolist()], dtype=np.int64)
-        readable = table["status"].isin(("ok", "flat")).to_numpy()
+        readable = table["status"].isin(READABLE).to_numpy()
         textured = (table["status"] == "ok").to_numpy()
         return cls(table["id"].to_numpy(dtype=object), labels, code, readable, textured, copy, cluster)
 

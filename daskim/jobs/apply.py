@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskim import __version__
 from daskim.errors import SettingsError
-from daskim.jobs.options import bytes_of, size_text, storage_options
-from daskim.jobs.terminal import Display, run_app
+from daskim.jobs.options import Json, Quiet, bytes_of, size_text, storage_options
+from daskim.jobs.terminal import Display, command_app, run_app
 from daskim.jobs.voice import Voice
 
 __all__ = ["app", "main"]
@@ -24,17 +23,13 @@ Exit codes: 0 finished, 1 bug, 2 usage, or a file in the way, 4 a source, target
 command; one that is finished does nothing.
 """
 
-app = App(
-    name="python -m daskim.jobs.apply",
-    help="""Write the reduced data set, move dropped images to a quarantine, or list what is to be relabelled.
+app = command_app(
+    "apply",
+    """Write the reduced data set, move dropped images to a quarantine, or list what is to be relabelled.
 
     Says what would be done, and does it with --execute. Nothing is ever overwritten. Sources are looked at again
     first: what is not as the run has seen it is refused.""",
-    help_epilogue=EPILOGUE,
-    help_format="plaintext",
-    version=__version__,
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
+    EPILOGUE,
 )
 
 Keep = Literal["keep", "leave-out"]
@@ -88,8 +83,8 @@ def apply(
         list[str] | None,
         Parameter(help="key=value for fsspec, for the target [those of the source]; repeat.", negative=""),
     ] = None,
-    quiet: Annotated[bool, Parameter(help="No progress, no notes.", negative="")] = False,
-    json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> int:
     """Write the reduced data set, or move dropped images to a quarantine."""
     actions = {"--to": to, "--review": review, "--quarantine": quarantine, "--undo": undo}
@@ -151,9 +146,10 @@ def _refuse_idle(named: Sequence[str], given: Mapping[str, Any]) -> None:
 
 def _overview(found: Any, run: str, say: Voice) -> int:
     summary = found.summary
-    counts = {name: summary.get(name) for name in ("n_images", "n_keep", "n_drop", "n_influential", "n_review")}
-    if counts["n_keep"] is None:
+    if "n_keep" not in summary:
         raise SettingsError(f"run {run} holds no plan", "Give a run of `python -m daskim.jobs.reduce`.")
+    # a comparison has no influential images
+    counts = {name: summary.get(name, 0) for name in ("n_images", "n_keep", "n_drop", "n_influential", "n_review")}
     say.event("overview", counts)
     say.line(
         f"The plan of {run}: {counts['n_images']:,} images, {counts['n_keep']:,} stay, {counts['n_drop']:,} may go, "

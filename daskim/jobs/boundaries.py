@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from json import dumps
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskim import __version__
 from daskim.errors import SettingsError
-from daskim.jobs.options import storage_options
-from daskim.jobs.terminal import Display, plain, print_table, run_app
+from daskim.jobs.options import Json, Quiet, storage_options
+from daskim.jobs.terminal import Display, command_app, plain, print_table, run_app
 
 __all__ = ["app", "main"]
 
@@ -24,17 +23,13 @@ Exit codes: 0 finished, 1 bug, 2 usage or settings, 4 source or run cannot be re
 interrupted.
 """
 
-app = App(
-    name="python -m daskim.jobs.boundaries",
-    help="""Find a trained model's decision boundaries between pairs of images of a finished run.
+app = command_app(
+    "boundaries",
+    """Find a trained model's decision boundaries between pairs of images of a finished run.
 
     Walks the straight line between the two images of each pair and finds every change of class: between images that
     the run found similar, influential (alike, labels differ), dissimilar, and drawn at random.""",
-    help_epilogue=EPILOGUE,
-    help_format="plaintext",
-    version=__version__,
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
+    EPILOGUE,
 )
 
 
@@ -77,8 +72,8 @@ def boundaries(
         list[str] | None,
         Parameter(help="key=value for fsspec, for a RUN and source that are URLs; repeat.", negative=""),
     ] = None,
-    quiet: Annotated[bool, Parameter(help="No progress, no notes.", negative="")] = False,
-    json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> int:
     """Find a model's decision boundaries between pairs of images."""
     for name, text in (("RUN", run), ("--model", model), ("--figures", figures)):

@@ -7,16 +7,37 @@ from collections.abc import Mapping
 from json import dumps
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskim import __version__
 from daskim.errors import SettingsError
 from daskim.gates import NAMES, check, parse_condition, refuse_blind
 from daskim.jobs.finish import leave_report, show_report
-from daskim.jobs.options import bytes_of, run_options_of, size_text, storage_options
+from daskim.jobs.options import (
+    Assignments,
+    Cluster,
+    Format,
+    Json,
+    MaxBad,
+    Memory,
+    Mode,
+    Preview,
+    Quiet,
+    Report,
+    Restart,
+    RunPlace,
+    SimilaritySize,
+    SourceOptions,
+    StandardSize,
+    Workers,
+    bytes_of,
+    run_options_of,
+    size_text,
+    storage_options,
+)
 from daskim.jobs.preview import show_plan
-from daskim.jobs.terminal import Display, plain, print_table, run_app
+from daskim.jobs.terminal import Display, command_app, plain, print_table, run_app
 from daskim.settings import job_file, parse_assignment
+from daskim.statuses import READABLE
 
 __all__ = ["app", "main"]
 
@@ -30,27 +51,23 @@ go on from a run of `reduce --method similarity`, give its --run and settings an
 # Rows of the lists on the terminal.
 SHOWN = 5
 
-app = App(
-    name="python -m daskim.jobs.compare",
-    help="""Find leaks: images of one split (test) with a twin in another (train).
+app = command_app(
+    "compare",
+    """Find leaks: images of one split (test) with a twin in another (train).
 
     Give TRAIN and TEST, two sources of any kind; or one source whose images have splits: each pair of splits is then
     looked at: val against train, test against train and val. Every evaluated image is told its most similar images of
     the other split (tables/leakage), and how well it is covered at all (tables/coverage: what is like nothing in train
     is what models often get wrong). Up to 500,000 pairs between the splits all are compared, above those that a search
     finds. Nothing is ever altered or deleted.""",
-    help_epilogue=EPILOGUE,
-    help_format="plaintext",
-    version=__version__,
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
+    EPILOGUE,
 )
 
 
 @app.default
 def compare(
     *inputs: Annotated[str, Parameter(name="TRAIN [TEST]", help="Paths or fsspec URLs.")],
-    run: Annotated[str, Parameter(help="Directory or URL that holds the results.")] = "daskim-compare",
+    run: RunPlace = "daskim-compare",
     job: Annotated[str | None, Parameter(help="Job file (TOML).")] = None,
     splits: Annotated[
         str | None, Parameter(help="[train,test for two INPUTs] A split for each INPUT, such as train,train,test.")
@@ -72,9 +89,7 @@ def compare(
     min_similarity: Annotated[
         float | None, Parameter(help="From where on two images are twins [the similarity's own].")
     ] = None,
-    similarity_size: Annotated[
-        str | None, Parameter(help="[standard] HxW that the similarity sees, native, or standard (that of --size).")
-    ] = None,
+    similarity_size: SimilaritySize = None,
     candidates: Annotated[
         Literal["auto", "all", "lsh", "join", "union"] | None,
         Parameter(
@@ -96,31 +111,24 @@ def compare(
     reviewed: Annotated[
         str | None, Parameter(help="CSV of pairs (a,b,verdict): near twins that a person called different are none.")
     ] = None,
-    size: Annotated[str | None, Parameter(help="[32x32] Standard size HxW, or native.")] = None,
-    mode: Annotated[Literal["RGB", "L"] | None, Parameter(help="[RGB] Colour or luma.")] = None,
-    max_bad: Annotated[float | None, Parameter(help="[1] Share of broken images above which the run ends.")] = None,
-    format: Annotated[str | None, Parameter(help="[auto] folder, manifest, webdataset, parquet, array or idx.")] = None,
+    size: StandardSize = None,
+    mode: Mode = None,
+    max_bad: MaxBad = None,
+    format: Format = None,
     fail_on: Annotated[
         list[str] | None,
         Parameter(help="Condition on the result, such as 'leakage>0', that gives exit code 6; repeat.", negative=""),
     ] = None,
-    set: Annotated[
-        list[str] | None, Parameter(name="--set", help="stage.key=value, any setting; repeat for more.", negative="")
-    ] = None,
-    cluster: Annotated[str, Parameter(help="threads, local, or address:tcp://host:port.")] = "threads",
-    workers: Annotated[int | None, Parameter(help="Threads or processes; default one a core.")] = None,
-    memory: Annotated[str | None, Parameter(help="Memory for all workers of this machine, such as 4GB.")] = None,
-    plan: Annotated[
-        bool, Parameter(help="Say what would be done and what it needs; compute nothing.", negative="")
-    ] = False,
-    restart: Annotated[str | None, Parameter(help="Do this stage and the later ones again.")] = None,
-    storage_option: Annotated[
-        list[str] | None,
-        Parameter(help="key=value for fsspec, for INPUT and a RUN of the same kind; repeat.", negative=""),
-    ] = None,
-    report: Annotated[bool, Parameter(help="Make RUN/report.html, a page to look at.")] = True,
-    quiet: Annotated[bool, Parameter(help="No progress, no notes.", negative="")] = False,
-    json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
+    set: Assignments = None,
+    cluster: Cluster = "threads",
+    workers: Workers = None,
+    memory: Memory = None,
+    plan: Preview = False,
+    restart: Restart = None,
+    storage_option: SourceOptions = None,
+    report: Report = True,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> int:
     """Find leaks between splits."""
     flags = {
@@ -205,7 +213,7 @@ def _show(found: Any) -> None:
         ("leaked", leakage["images"], f"{share:.1f} %: {leakage['similarity']} at or above {_least(leakage)}"),
         ("exact", leakage["exact"], "the twin has the same bytes or the same pixels"),
         ("conflicts", leakage["conflicts"], "the twin has another label"),
-        ("broken", sum(count for name, count in summary["status"].items() if name not in ("ok", "flat")), ""),
+        ("broken", sum(count for name, count in summary["status"].items() if name not in READABLE), ""),
     ]
     print_table("", ["", "images", ""], [(name, f"{count:,}", note) for name, count, note in rows])
     if leakage["cross"]:

@@ -9,12 +9,11 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskim import __version__
 from daskim.errors import SettingsError, SourceError
-from daskim.jobs.options import storage_options
-from daskim.jobs.terminal import plain, print_table, run_app
+from daskim.jobs.options import Json, storage_options
+from daskim.jobs.terminal import command_app, plain, print_table, run_app
 
 if TYPE_CHECKING:
     from daskim.difference import Difference
@@ -27,16 +26,12 @@ source, or of two versions of it.
 Exit codes: 0 finished, whether or not something differs, 1 bug, 2 usage, 4 a run cannot be reached, 130 interrupted.
 """
 
-app = App(
-    name="python -m daskim.jobs.diff",
-    help="""Tell what differs between two finished runs: images, decisions, families, influential groups, settings.
+app = command_app(
+    "diff",
+    """Tell what differs between two finished runs: images, decisions, families, influential groups, settings.
 
     RUN1 is the earlier one. The runs may be of different sizes and methods.""",
-    help_epilogue=EPILOGUE,
-    help_format="plaintext",
-    version=__version__,
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
+    EPILOGUE,
 )
 
 TITLES = {
@@ -65,7 +60,7 @@ def diff(
     storage_option: Annotated[
         list[str] | None, Parameter(help="key=value for fsspec, for runs that are URLs; repeat.", negative="")
     ] = None,
-    json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
+    json: Json = False,
 ) -> int:
     """Tell what differs between two finished runs."""
     if show < 0:

@@ -1,14 +1,62 @@
-"""Values of the command line that several commands share."""
+"""Options that several commands share: their types and help, and how their values are read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from daskim.errors import SettingsError
 from daskim.settings import parse_assignment
 
-__all__ = ["bytes_of", "number_of", "run_options_of", "size_text", "storage_options"]
+__all__ = [
+    "Assignments",
+    "Cluster",
+    "Format",
+    "Json",
+    "MaxBad",
+    "Memory",
+    "Mode",
+    "Preview",
+    "Quiet",
+    "Report",
+    "Restart",
+    "RunPlace",
+    "SimilaritySize",
+    "SourceOptions",
+    "StandardSize",
+    "Workers",
+    "bytes_of",
+    "number_of",
+    "run_options_of",
+    "size_text",
+    "storage_options",
+]
+
+Cluster = Annotated[str, Parameter(help="threads, local, or address:tcp://host:port.")]
+Workers = Annotated[int | None, Parameter(help="Threads or processes; default one a core.")]
+Memory = Annotated[str | None, Parameter(help="Memory for all workers of this machine, such as 4GB.")]
+Restart = Annotated[str | None, Parameter(help="Do this stage and the later ones again.")]
+Format = Annotated[str | None, Parameter(help="[auto] folder, manifest, webdataset, parquet, array or idx.")]
+StandardSize = Annotated[str | None, Parameter(help="[32x32] Standard size HxW, or native.")]
+Mode = Annotated[Literal["RGB", "L"] | None, Parameter(help="[RGB] Colour or luma.")]
+MaxBad = Annotated[float | None, Parameter(help="[1] Share of broken images above which the run ends.")]
+Report = Annotated[bool, Parameter(help="Make RUN/report.html, a page to look at.")]
+Quiet = Annotated[bool, Parameter(help="No progress, no notes.", negative="")]
+Json = Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")]
+RunPlace = Annotated[str, Parameter(help="Directory or URL that holds the results.")]
+Preview = Annotated[bool, Parameter(help="Say what would be done and what it needs; compute nothing.", negative="")]
+Assignments = Annotated[
+    list[str] | None, Parameter(name="--set", help="stage.key=value, any setting; repeat for more.", negative="")
+]
+SourceOptions = Annotated[
+    list[str] | None,
+    Parameter(help="key=value for fsspec, for INPUT and a RUN of the same kind; repeat.", negative=""),
+]
+SimilaritySize = Annotated[
+    str | None, Parameter(help="[standard] HxW that the similarity sees, native, or standard (that of --size).")
+]
 
 
 def number_of(text: str | None) -> int | float | str | None:

@@ -9,16 +9,38 @@ from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskim import __version__
 from daskim.errors import SettingsError, SourceError
 from daskim.gates import check, parse_condition, refuse_blind
 from daskim.jobs.finish import leave_report, show_report
-from daskim.jobs.options import bytes_of, number_of, run_options_of, size_text, storage_options
+from daskim.jobs.options import (
+    Assignments,
+    Cluster,
+    Format,
+    Json,
+    MaxBad,
+    Memory,
+    Mode,
+    Preview,
+    Quiet,
+    Report,
+    Restart,
+    RunPlace,
+    SimilaritySize,
+    SourceOptions,
+    StandardSize,
+    Workers,
+    bytes_of,
+    number_of,
+    run_options_of,
+    size_text,
+    storage_options,
+)
 from daskim.jobs.preview import show_plan
-from daskim.jobs.terminal import Display, plain, print_table, run_app
+from daskim.jobs.terminal import Display, command_app, plain, print_table, run_app
 from daskim.settings import Settings, job_file, parse_assignment, resolve
+from daskim.statuses import READABLE
 
 __all__ = ["app", "main"]
 
@@ -29,27 +51,21 @@ guard tripped (--max-drop), 130 interrupted. A run that ended early goes on wher
 again.
 """
 
-app = App(
-    name="python -m daskim.jobs.reduce",
-    help="""Find redundant, influential and anomalous images before training.
+app = command_app(
+    "reduce",
+    """Find redundant, influential and anomalous images before training.
 
     Reads images from folders, manifests, WebDataset or Parquet shards, arrays or IDX files, on disk or in object
     storage, and leaves a plan (keep, drop, review for each image) in a run directory. Nothing is ever altered or
     deleted. Without INPUT it runs a demo on photographs that ship with its dependencies.""",
-    help_epilogue=EPILOGUE,
-    help_format="plaintext",
-    version=__version__,
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
+    EPILOGUE,
 )
-
-Flag = Annotated
 
 
 @app.default
 def reduce(
     *inputs: Annotated[str, Parameter(name="INPUT", help="Paths or fsspec URLs; several make one set.")],
-    run: Annotated[str, Parameter(help="Directory or URL that holds the results.")] = "daskim-run",
+    run: RunPlace = "daskim-run",
     job: Annotated[str | None, Parameter(help="Job file (TOML), or the name of one that ships with daskim.")] = None,
     method: Annotated[
         Literal["wavelet", "similarity"] | None,
@@ -58,26 +74,19 @@ def reduce(
             "also finds mirrored, cropped, shifted and brightened copies, and anomalies."
         ),
     ] = None,
-    set: Annotated[
-        list[str] | None, Parameter(name="--set", help="stage.key=value, any setting; repeat for more.", negative="")
-    ] = None,
-    cluster: Annotated[str, Parameter(help="threads, local, or address:tcp://host:port.")] = "threads",
-    workers: Annotated[int | None, Parameter(help="Threads or processes; default one a core.")] = None,
-    memory: Annotated[str | None, Parameter(help="Memory for all workers of this machine, such as 4GB.")] = None,
-    plan: Annotated[
-        bool, Parameter(help="Say what would be done and what it needs; compute nothing.", negative="")
-    ] = False,
-    restart: Annotated[str | None, Parameter(help="Do this stage and the later ones again.")] = None,
-    format: Annotated[str | None, Parameter(help="[auto] folder, manifest, webdataset, parquet, array or idx.")] = None,
-    storage_option: Annotated[
-        list[str] | None,
-        Parameter(help="key=value for fsspec, for INPUT and a RUN of the same kind; repeat.", negative=""),
-    ] = None,
+    set: Assignments = None,
+    cluster: Cluster = "threads",
+    workers: Workers = None,
+    memory: Memory = None,
+    plan: Preview = False,
+    restart: Restart = None,
+    format: Format = None,
+    storage_option: SourceOptions = None,
     limit: Annotated[int | None, Parameter(help="Only the first N images.")] = None,
     sample: Annotated[int | None, Parameter(help="N images drawn at random.")] = None,
-    size: Annotated[str | None, Parameter(help="[32x32] Standard size HxW, or native.")] = None,
-    mode: Annotated[Literal["RGB", "L"] | None, Parameter(help="[RGB] Colour or luma.")] = None,
-    max_bad: Annotated[float | None, Parameter(help="[1] Share of broken images above which the run ends.")] = None,
+    size: StandardSize = None,
+    mode: Mode = None,
+    max_bad: MaxBad = None,
     wavelet: Annotated[str | None, Parameter(help="[db1] Any discrete wavelet of PyWavelets.")] = None,
     level: Annotated[int | None, Parameter(help="[1] Levels of the transform.")] = None,
     tau: Annotated[float | None, Parameter(help="[1e5] Bound on the condition number of the kept columns.")] = None,
@@ -99,9 +108,7 @@ def reduce(
     min_similarity: Annotated[
         float | None, Parameter(help="From where on images are near-duplicates [the similarity's own].")
     ] = None,
-    similarity_size: Annotated[
-        str | None, Parameter(help="[standard] HxW that the similarity sees, native, or standard (that of --size).")
-    ] = None,
+    similarity_size: SimilaritySize = None,
     candidates: Annotated[
         Literal["all", "lsh", "join", "union"] | None,
         Parameter(help="[union] Pairs that get a similarity: all of a small set, by MinHash, by coarse join, or both."),
@@ -137,9 +144,9 @@ def reduce(
         list[str] | None,
         Parameter(help="Condition on the result, such as 'drop_share>0.1': exit code 6; repeat.", negative=""),
     ] = None,
-    report: Annotated[bool, Parameter(help="Make RUN/report.html, a page to look at.")] = True,
-    quiet: Annotated[bool, Parameter(help="No progress, no notes.", negative="")] = False,
-    json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
+    report: Report = True,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> int:
     """Find redundant and influential images before training."""
     flags = {
@@ -255,7 +262,7 @@ def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None
     if demo is not None:
         _show_demo(found, demo)
     status = summary["status"]
-    bad = {name: count for name, count in status.items() if name not in ("ok", "flat")}
+    bad = {name: count for name, count in status.items() if name not in READABLE}
     pairs = summary.get("similarities")
     near = []
     if pairs is not None:

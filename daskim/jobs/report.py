@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from json import dumps
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from daskim import __version__
 from daskim.errors import SettingsError
-from daskim.jobs.options import run_options_of, size_text, storage_options
-from daskim.jobs.terminal import plain, run_app
+from daskim.jobs.options import Json, run_options_of, size_text, storage_options
+from daskim.jobs.terminal import command_app, plain, run_app
 
 __all__ = ["app", "main"]
 
@@ -21,18 +20,14 @@ EPILOGUE = """\
 Exit codes: 0 finished, 1 bug, 2 usage or settings, 4 the run cannot be read or the report not be written.
 """
 
-app = App(
-    name="python -m daskim.jobs.report",
-    help="""Show what a finished run found.
+app = command_app(
+    "report",
+    """Show what a finished run found.
 
     Makes RUN/report.html anew: one page with everything in it, which works offline. With --format json or markdown it
     prints a report for programs or for the comment of a pull request. --figures and --export write files beside it, and
     without --format they are all that is done. The run itself is not changed.""",
-    help_epilogue=EPILOGUE,
-    help_format="plaintext",
-    version=__version__,
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
+    EPILOGUE,
 )
 
 
@@ -61,7 +56,7 @@ def report(
         ),
     ] = None,
     quiet: Annotated[bool, Parameter(help="Say nothing of what was written.", negative="")] = False,
-    json: Annotated[bool, Parameter(help="JSON lines on standard output.", negative="")] = False,
+    json: Json = False,
 ) -> int:
     """Show what a finished run found."""
     options = storage_options(storage_option or [])

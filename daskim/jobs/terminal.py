@@ -12,9 +12,10 @@ from typing import Any, TextIO
 
 from cyclopts import App, CycloptsError
 
+from daskim import __version__
 from daskim.errors import DaskimError, SettingsError
 
-__all__ = ["Display", "plain", "print_table", "run_app", "run_command"]
+__all__ = ["Display", "command_app", "plain", "print_table", "run_app", "run_command"]
 
 # Off a terminal, at most one line about progress in this many seconds.
 LOG_SECONDS = 30.0
@@ -138,6 +139,19 @@ def run_command(work: Callable[[], int], *, as_json: bool) -> int:
     except KeyboardInterrupt:
         print("interrupted: finished blocks are kept; the same command goes on from there", file=sys.stderr)
         return 130
+
+
+def command_app(name: str, help: str, epilogue: str) -> App:
+    """The command `python -m daskim.jobs.NAME`; a function is made its work by `@app.default`."""
+    return App(
+        name=f"python -m daskim.jobs.{name}",
+        help=help,
+        help_epilogue=epilogue,
+        help_format="plaintext",
+        version=__version__,
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
 
 
 def run_app(app: App, arguments: list[str] | None = None) -> int:

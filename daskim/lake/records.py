@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from daskim.errors import SettingsError, nearest
+from daskim.statuses import STATUSES
 
 __all__ = [
     "FILTERS",
@@ -27,25 +28,6 @@ FILTERS = ("area", "bilinear", "bicubic", "lanczos")
 FITS = ("stretch", "crop", "pad", "native")
 MODES = ("RGB", "L")
 FORMATS = ("folder", "manifest", "webdataset", "parquet", "array", "idx")
-
-STATUSES: dict[str, str] = {
-    "ok": "decoded, and it has texture",
-    "flat": "decoded, but nearly constant: kept apart from the search for duplicates",
-    "missing": "named by a manifest or listing, but not there",
-    "empty": "a file of zero bytes",
-    "truncated": "the data ends before the image does",
-    "not-an-image": "the bytes have no image signature",
-    "unsupported": "an image, of a format or variant that no decoder here reads",
-    "too-large": "more pixels or bytes than the bounds allow (a bomb, or raise the bound)",
-    "zero-area": "its header gives a width or height of zero",
-    "no-permission": "the store refuses to let it be read",
-    "timeout": "the store did not answer in time",
-    "size-mismatch": "not of the set's native size (only with fit = native)",
-    "corrupt": "the data contradicts itself: damaged, or made to be",
-    "read-error": "the store failed while reading",
-    "outside-source": "a link or path that leads out of its INPUT: not followed",
-    "not-a-file": "a FIFO, socket, device or archive link: never opened",
-}
 
 
 @dataclass(frozen=True)

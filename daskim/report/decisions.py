@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskim.results import FinishedRun
+from daskim.statuses import READABLE
 
 __all__ = ["BROKEN", "LISTED", "broken_files", "decisions"]
 
@@ -22,7 +23,7 @@ def broken_files(run: FinishedRun) -> tuple[list[dict[str, Any]], int]:
     found: list[dict[str, Any]] = []
     total = 0
     for batch in run.store.batches("images", ["row", "id", "label", "split", "status", "reason"]):
-        inside = batch.filter(pc.invert(pc.is_in(batch["status"], pa.array(["ok", "flat"], batch["status"].type))))
+        inside = batch.filter(pc.invert(pc.is_in(batch["status"], pa.array(READABLE, batch["status"].type))))
         total += inside.num_rows
         found += inside.slice(0, max(0, BROKEN - len(found))).to_pylist()
     return found, total

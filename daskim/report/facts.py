@@ -6,20 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from daskim.report.next import next_commands
 from daskim.report.words import counted, listed, share, shortened, visible
 from daskim.results import FinishedRun
 from daskim.settings import Settings
+from daskim.statuses import READABLE
 
-__all__ = ["ALIKE_NOTHING", "NO_LABEL", "Facts", "classes_of", "facts_of"]
+__all__ = ["NO_LABEL", "Facts", "classes_of", "facts_of"]
 
-GOOD = ("ok", "flat")
 NO_LABEL = "(no label)"
-# Where every pair was compared, an image is like no other if its highest similarity is below this.
-ALIKE_NOTHING = 0.2
 # Names of splits on which models are judged: their images are not there to be dropped.
 JUDGED = ("test", "val", "valid", "validation", "dev", "eval")
 # Classes that a sentence names.
@@ -40,7 +37,7 @@ class Facts:
         Numbers of images; influential_groups are clusters. `exact` are copies of an earlier image.
     anomalous : int or None
         Images that are like no other; None where the run did not look. It did not see all pairs unless
-        candidates.method = all: then the highest similarity is below `ALIKE_NOTHING`, else no other image was near
+        candidates.method = all: then the highest similarity is below 0.2, else no other image was near
         enough to be a candidate.
     leaked : int or None
         Evaluated images with a twin in another split; None where the run did not look.
@@ -96,7 +93,7 @@ def facts_of(run: FinishedRun) -> Facts:
     images = int(summary.get("n_images", sum(status.values())))
     leakage = summary.get("leakage")
     redundant = int(summary.get("n_drop", 0))
-    broken = int(sum(count for name, count in status.items() if name not in GOOD))
+    broken = int(sum(count for name, count in status.items() if name not in READABLE))
     by_class = classes_of(run)
     method = str(summary.get("method", "compare" if leakage else "wavelet"))
     counts: dict[str, Any] = {
@@ -108,7 +105,7 @@ def facts_of(run: FinishedRun) -> Facts:
         "influential_groups": int(summary.get("n_influential_clusters", 0)),
         "broken": broken,
         "flat": int(status.get("flat", 0)),
-        "anomalous": _isolated(run),
+        "anomalous": (summary.get("anomalies") or {}).get("alone"),
         "leaked": None if leakage is None else int(leakage["images"]),
     }
     judged = _judged(run) if redundant else []
@@ -229,23 +226,6 @@ def _judged(run: FinishedRun) -> list[tuple[str, int]]:
     plan = run.table("plan", ["split", "decision"])
     gone = plan.loc[plan["decision"] == "drop", "split"].dropna().value_counts()
     return sorted((str(name), int(count)) for name, count in gone.items() if str(name).lower() in JUDGED)
-
-
-def _isolated(run: FinishedRun) -> int | None:
-    """Images that are like no other; None where the run did not look."""
-    if not run.has("anomalies"):
-        return None
-    if run.settings.candidates.method == "all":
-        best = run.table("anomalies", ["similarity", "score"])["similarity"]
-        return int((best.isna() | (best < ALIKE_NOTHING)).sum())
-    images = run.table("images", ["row", "status"]).sort_values("row")
-    alone = np.array(images["status"] == "ok")
-    nearest = run.table("nearest", ["row", "nearest_row"])
-    alone[nearest.loc[nearest["nearest_row"] >= 0, "row"]] = False
-    pairs = run.store.read_table("pairs", ["a", "b"])
-    for side in ("a", "b"):
-        alone[np.asarray(pairs[side])] = False
-    return int(alone.sum())
 
 
 def _settings(run: FinishedRun) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from daskim.lake import Failure, Thumbnail, quiet_native_stderr, thumbnail
 from daskim.report.embed import base64_text, json_block
 from daskim.report.entries import Entry, Gallery
 from daskim.results import FinishedRun
+from daskim.statuses import READABLE
 
 __all__ = ["SIDE", "Pictures", "fill", "pictures_of", "queue_of"]
 
@@ -27,7 +28,6 @@ SAMPLE = 48
 IMAGE_BYTES, ENTRY_BYTES = 60, 110
 # Standard images that are held together where the source fails.
 FALLBACK = 64
-GOOD = ("ok", "flat")
 COLUMNS = ["row", "id", "label", "split", "width", "height", "status", "file_digest"]
 
 
@@ -85,7 +85,7 @@ def fill(
     shown: list[list[Entry]] = [[] for _ in galleries]
     full = [False] * len(galleries)
     weights = {row: _bytes(text, pictures, row) for row, text in images["id"].items()}
-    readable = set(images.index[images["status"].isin(GOOD)])
+    readable = set(images.index[images["status"].isin(READABLE)])
     spent, drawn = 0, set[int]()
     for g, entry in queue:
         new = [row for row in entry.rows if row not in drawn]
@@ -139,7 +139,7 @@ def pictures_of(
     images : DataFrame
         As `fill` returns it.
     """
-    some = images.loc[images.index.isin(rows) & images["status"].isin(GOOD)]
+    some = images.loc[images.index.isin(rows) & images["status"].isin(READABLE)]
     wanted = some["row"].tolist()
     known = zip(wanted, some["width"].tolist(), some["height"].tolist(), some["file_digest"].tolist())
     out = Pictures()

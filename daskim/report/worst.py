@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from daskim.results import FinishedRun
+from daskim.statuses import READABLE
 
 __all__ = ["LISTED", "MEMBERS", "worst_of"]
 
@@ -95,7 +96,7 @@ def _anomalies(run: FinishedRun, most: int) -> list[dict[str, Any]]:
 
 def _broken(run: FinishedRun, most: int) -> list[dict[str, Any]]:
     table = run.table("images", ["row", "id", "status", "reason"])
-    bad = table[~table["status"].isin(["ok", "flat"])].sort_values("row")
+    bad = table[~table["status"].isin(READABLE)].sort_values("row")
     return _records(bad[["id", "status", "reason"]], most)
 
 

@@ -89,7 +89,7 @@ def _run(context: Context) -> dict[str, Any]:
     run, n = context.run, context.known.n
     images = run.read_table("images", ["row", "id", "label", "split", "status"]).to_pandas()
     images = images.sort_values("row", ignore_index=True)
-    least = float((run.read_json("state", "similarities", "sealed.json") or {})["facts"]["min_similarity"])
+    least = float(run.facts("similarities")["min_similarity"])
     everything = context.settings.candidates.method == "all"
     cluster = run.read_table("clusters", ["row", "cluster"]).to_pandas().sort_values("row")["cluster"].to_numpy()
     copy, copied = _copies(run, n)

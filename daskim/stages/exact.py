@@ -13,6 +13,7 @@ from daskim.kernels.ward import components
 from daskim.lake import full_digest, quiet_native_stderr, read_images
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
+from daskim.statuses import READABLE
 from daskim.store import Run
 
 __all__ = ["STAGE", "exact_pairs"]
@@ -66,7 +67,7 @@ def suspects(table: pd.DataFrame) -> np.ndarray:
 def _run(context: Context) -> dict[str, Any]:
     columns = ["row", "file_digest", "digest", "full", "status"]
     table = context.run.read_table("images", columns).to_pandas()
-    table = table[table["status"].isin(["ok", "flat"])].reset_index(drop=True)
+    table = table[table["status"].isin(READABLE)].reset_index(drop=True)
     rows = suspects(table)
     batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     keys = [f"{index:06d}" for index in range(len(batches))]

@@ -8,31 +8,17 @@ from typing import Any
 
 from daskim.errors import BadInputs
 from daskim.lake import ImageSpec, decoder_versions, standardise_block
+from daskim.reading import standard_spec
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
+from daskim.statuses import READABLE
 from daskim.store import Run, block_bounds
 
 __all__ = ["STAGE", "refuse_bad"]
 
-GOOD = ("ok", "flat")
 # Bytes of files that are read ahead by one task, and what the lake keeps unpacked in a process at most.
 READ_BYTES = 64_000_000
 LAKE_CACHE_BYTES = 256_000_000
-
-
-def _spec(context: Context) -> ImageSpec:
-    images, size = context.settings.images, context.known
-    return ImageSpec(
-        height=size.height,
-        width=size.width,
-        mode=images.mode,
-        filter=images.filter,
-        fit="native" if images.size == "native" else images.fit,
-        draft=images.draft,
-        max_pixels=images.max_pixels,
-        max_bytes=images.max_bytes,
-        flat_std=images.flat_std,
-    )
 
 
 def _run(context: Context) -> dict[str, Any]:
@@ -42,7 +28,8 @@ def _run(context: Context) -> dict[str, Any]:
         context.run.create_array("images", shape, "u1", size.rows)
     bounds = block_bounds(size.n, size.rows)
     keys = [f"{index:06d}" for index in range(len(bounds))]
-    calls = [(lo, hi, _spec(context), context.source_options) for lo, hi in bounds]
+    spec = standard_spec(context.settings.images, size.height, size.width)
+    calls = [(lo, hi, spec, context.source_options) for lo, hi in bounds]
     infos = context.engine.each("images", "block", keys, calls, standard_block)
     status: Counter[str] = Counter()
     for info in infos:
@@ -58,10 +45,10 @@ def refuse_bad(settings: Settings, run: Run, status: Mapping[str, int]) -> None:
     BadInputs
     """
     n = sum(status.values())
-    bad = n - sum(status.get(name, 0) for name in GOOD)
+    bad = n - sum(status.get(name, 0) for name in READABLE)
     if bad > settings.images.max_bad * n:
         order = sorted(status.items(), key=lambda item: (-item[1], item[0]))
-        worst = ", ".join(f"{count} {name}" for name, count in order if name not in GOOD)
+        worst = ", ".join(f"{count} {name}" for name, count in order if name not in READABLE)
         raise BadInputs(
             f"{bad} of {n} images are broken ({worst}): more than images.max_bad = {settings.images.max_bad:g}",
             f"Their reasons are in the table `images` of {run.url}. Mend the source, or raise --max-bad.",

@@ -8,29 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from daskim.lake import Listing, list_images, native_size
+from daskim.lake import Listing, native_size
+from daskim.reading import listing_of
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.store import block_bounds
 
-__all__ = ["STAGE", "block_rows", "listing_of", "splits_of", "standard_shape"]
+__all__ = ["STAGE", "block_rows", "splits_of", "standard_shape"]
 
 # Coefficients of a block, bytes: large enough that a task is worth its overhead, small enough for any worker.
 BLOCK_BYTES = 16_000_000
-
-
-def listing_of(context: Context) -> Listing:
-    """List the source; nothing is written."""
-    source = context.settings.source
-    return list_images(
-        source.inputs,
-        format=source.format,
-        storage_options=context.source_options,
-        limit=source.limit,
-        sample=source.sample,
-        seed=source.seed,
-        splits=source.splits,
-    )
 
 
 def splits_of(listing: Listing) -> dict[str, int]:
@@ -59,7 +46,7 @@ def block_rows(settings: Settings, n: int, shape: tuple[int, int, int]) -> int:
 
 def _run(context: Context) -> dict[str, Any]:
     context.engine.progress.begin("index", "listing", 1, 0)
-    listing = listing_of(context)
+    listing = listing_of(context.settings.source, context.source_options)
     shape = standard_shape(context.settings, listing, context.source_options)
     table = listing.table
     n = table.num_rows

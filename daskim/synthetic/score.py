@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from daskim.errors import SettingsError, nearest
+from daskim.statuses import READABLE
 from daskim.synthetic.demo import KINDS
 
 __all__ = ["score_demo"]
@@ -42,7 +43,7 @@ def _found(truth: pd.DataFrame, plan: pd.DataFrame, influential: pd.DataFrame, i
         if kind == "flat":
             return status.get(name) == "flat"
         if kind == "broken":
-            return status.get(name, "ok") not in ("ok", "flat")
+            return status.get(name, "ok") not in READABLE
         if kind == "relabelled":
             return bool(clusters.get(name, set()) & clusters.get(original, set()))
         return root(name) == root(original)  # equal only if at least one of them is dropped

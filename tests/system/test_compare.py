@@ -13,6 +13,7 @@ from PIL import Image
 
 import daskim
 from daskim.errors import GuardTripped, SettingsError, StaleRun
+from daskim.jobs.apply import main as apply
 from daskim.jobs.compare import main
 from daskim.synthetic import planted_families
 
@@ -359,3 +360,13 @@ def test_aquarium_fish(data: Path, tmp_path: Path) -> None:
     assert len(best) == 100
     assert ((best > 0.9).sum(), (best > 0.7).sum()) == (11, 14)
     assert found.summary["leakage"]["exact"] == 4
+
+
+def test_the_plan_of_a_comparison_is_one_for_apply(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daskim.compare(*folders, run=tmp_path / "run", settings={"compare.yields": "train"})
+    assert apply([str(tmp_path / "run")]) == 0
+    assert "0 are influential" in capsys.readouterr().out
+    assert apply([str(tmp_path / "run"), "--to", str(tmp_path / "reduced"), "--execute", "--quiet"]) == 0
+    assert (tmp_path / "reduced" / "train").is_dir()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from daskim.kernels.ward import components
+from daskim.statuses import READABLE
 
 __all__ = ["NAME", "first_of_equals", "searched_rows"]
 
@@ -24,7 +25,7 @@ def first_of_equals(images: pd.DataFrame, exact: pd.DataFrame, n: int, *, standa
     standard : bool
         The similarity sees the standard images, so that equal standard pixels are enough.
     """
-    good = images[images["status"].isin(["ok", "flat"])]
+    good = images[images["status"].isin(READABLE)]
     rows = good["row"].to_numpy()
     links = [exact["group"].to_numpy(dtype=np.int64)] if len(exact) else []
     ends = [exact["row"].to_numpy(dtype=np.int64)] if len(exact) else []

@@ -75,7 +75,7 @@ def _run(context: Context) -> dict[str, Any]:
     readable = int((points.owner >= 0).sum() + (points.flat >= 0).sum())
     asked = asked_clusters(context.settings)
     if asked == "auto":
-        asked = int((context.run.read_json("state", "spectrum", "sealed.json") or {})["facts"]["n_clusters"])
+        asked = int(context.run.facts("spectrum")["n_clusters"])
     total = wanted_clusters(asked, readable)
     goal = max(1, total - points.n_flat)  # flat images are clusters of their own
     kept = kept_of(context.run)

@@ -46,9 +46,9 @@ TOLD = 5
 
 def _run(context: Context) -> dict[str, Any]:
     run = context.run
-    counts = (run.read_json("state", "index", "sealed.json") or {})["facts"]["splits"]
+    counts = run.facts("index")["splits"]
     wanted = pairs_of_splits(context.settings, counts)
-    sealed = (run.read_json("state", "similarities", "sealed.json") or {})["facts"]
+    sealed = run.facts("similarities")
     images = images_of(run)
     ids = images.table["id"].tolist()
     different = called_different(context.settings.plan.reviewed, ids, context.source_options)

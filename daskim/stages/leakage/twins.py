@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from daskim.kept import exact_groups
 from daskim.store import Run
 
 __all__ = ["Best", "Images", "images_of", "told", "twins_and_best"]
@@ -53,9 +54,7 @@ def images_of(run: Run) -> Images:
     table = run.read_table("images", ["row", "id", "label", "split", "status"]).to_pandas()
     table = table.sort_values("row", ignore_index=True)
     split, names = pd.factorize(table["split"], sort=True)
-    group = np.full(len(table), -1, dtype=np.int64)
-    exact = run.read_table("exact", ["row", "group"])
-    group[np.asarray(exact["row"])] = np.asarray(exact["group"])
+    group = exact_groups(run, len(table))
     flat = (table["status"] == "flat").to_numpy()
     return Images(table, tuple(names), split, pd.factorize(table["label"])[0], group, flat)
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from daskim.errors import GuardTripped, SettingsError
 from daskim.settings import Plan
 from daskim.stages import Context
+from daskim.statuses import READABLE
 from daskim.store import Run
 
 __all__ = [
@@ -98,7 +99,7 @@ def begin(table: pd.DataFrame, flat: str) -> None:
 
     Flat images say nothing about their labels: with `plan.flat = keep` they stay as they are.
     """
-    broken = ~table["status"].isin(["ok", "flat"])
+    broken = ~table["status"].isin(READABLE)
     table.loc[broken, ["decision", "rule"]] = ["review", "broken"]
     table.loc[table["status"] == "flat", "rule"] = "flat"
     apart = broken | (table["status"] == "flat") if flat == "keep" else broken

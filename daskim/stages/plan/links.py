@@ -35,7 +35,7 @@ def follow_by_pairs(context: Context, table: pd.DataFrame, asked: Asked, verdict
     a cluster follow the one that is kept, as in the paper.
     """
     max_rms, pure = context.settings.plan.max_rms, context.settings.clusters.verify == "none"
-    sealed = (context.run.read_json("state", "similarities", "sealed.json") or {})["facts"]
+    sealed = context.run.facts("similarities")
     if pure:
         follow_in_pixels(context, table, asked, np.inf if max_rms is None else max_rms, verdicts)
         measure(context, table, verdicts.followers, None, None)
@@ -64,7 +64,7 @@ def only_contested(context: Context, table: pd.DataFrame, verdicts: Verdicts) ->
     """
     if context.settings.clusters.verify == "none":
         return
-    sealed = (context.run.read_json("state", "similarities", "sealed.json") or {})["facts"]
+    sealed = context.run.facts("similarities")
     least = float(sealed["min_similarity"])
     mixed = (table["rule"] == "influential").to_numpy()
     cluster, label = table["cluster"].to_numpy(), pd.factorize(table["label"])[0]  # -1 where there is no label

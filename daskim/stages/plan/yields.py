@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from daskim.kept import exact_groups
 from daskim.lake import called_different
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.plan.decisions import STAGE_NAME, check_splits, guard, min_per_class, write_plan
 from daskim.stages.plan.links import LINKS, listed_pairs
 from daskim.stages.plan.verdicts import files_of
+from daskim.statuses import READABLE
 
 __all__ = ["COMPARE_STAGE", "turn_taking"]
 
@@ -43,11 +45,11 @@ def _run(context: Context) -> dict[str, Any]:
     run, settings = context.run, context.settings.plan
     table = run.read_table("images", COLUMNS).to_pandas().sort_values("row", ignore_index=True)
     check_splits(settings, table)
-    broken = ~table["status"].isin(["ok", "flat"])
+    broken = ~table["status"].isin(READABLE)
     table["decision"] = np.where(broken, "review", "keep")
     table["rule"] = np.where(broken, "broken", np.where(table["status"] == "flat", "flat", "single"))
     table["kept_row"], table["similarity"], table["rms"], table["cluster"] = -1, np.nan, np.nan, -1
-    splits = [tuple(pair) for pair in (run.read_json("state", "leakage", "sealed.json") or {})["facts"]["splits"]]
+    splits = [tuple(pair) for pair in run.facts("leakage")["splits"]]
     order = turn_taking(splits, context.settings.compare.yields)
     _decide(table, *_twins(context, table, splits), order, settings.protect)
     min_per_class(table, settings.min_per_class)
@@ -60,16 +62,14 @@ def _twins(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of images a < b of two splits that are compared, which are twins; and their similarity."""
     run, n = context.run, len(table)
-    sealed = (run.read_json("state", "similarities", "sealed.json") or {})["facts"]
+    sealed = run.facts("similarities")
     least = float(sealed["min_similarity"])
     code, names = pd.factorize(table["split"])
     wanted = np.zeros((len(names) + 1, len(names) + 1), dtype=bool)  # the last is of the images without a split
     for one, other in splits:
         i, j = names.get_loc(one), names.get_loc(other)
         wanted[i, j] = wanted[j, i] = True
-    group = np.full(n, -1, dtype=np.int64)
-    exact = run.read_table("exact", ["row", "group"])
-    group[np.asarray(exact["row"])] = np.asarray(exact["group"])
+    group = exact_groups(run, n)
     flat = (table["status"] == "flat").to_numpy()
     different = called_different(context.settings.plan.reviewed, table["id"].tolist(), context.source_options)
 

@@ -52,7 +52,7 @@ def threshold_of(settings: Settings) -> float:
 
 def _run(context: Context) -> dict[str, Any]:
     run, settings, size = context.run, context.settings, context.known
-    sealed = (run.read_json("state", "candidates", "sealed.json") or {})["facts"]
+    sealed = run.facts("candidates")
     name, everything = settings.similarities.name, settings.candidates.method == "all"
     first = np.asarray(run.read_table("representatives", ["first"])["first"])
     apart = settings.candidates.across == "splits"

@@ -13,6 +13,7 @@ import pyarrow as pa
 from daskim.kept import Kept, gather, kept_of, take
 from daskim.lake import ImageSpec, standardise_block
 from daskim.stages import Context
+from daskim.statuses import READABLE
 from daskim.store import Run, block_bounds
 
 __all__ = ["NAME", "Shown", "shown"]
@@ -119,7 +120,7 @@ def shown(context: Context, of: str, rows: np.ndarray) -> tuple[Shown, np.ndarra
 def _native(run: Run) -> tuple[int, int]:
     """(height, width) of the first readable image."""
     table = run.read_table("images", ["status", "height", "width"]).to_pandas()
-    first = table[table["status"].isin(["ok", "flat"])].iloc[0]
+    first = table[table["status"].isin(READABLE)].iloc[0]
     return int(first["height"]), int(first["width"])
 
 
@@ -134,5 +135,5 @@ def read_pictures(
         parts.append(run.read_part("index", f"{index:06d}").take(pa.array(mine - index * block)))
     pixels, table = standardise_block(pa.concat_tables(parts), spec, options)
     run.array("pictures")[lo:hi] = pixels
-    bad = [status not in ("ok", "flat") for status in table["status"].to_pylist()]
+    bad = [status not in READABLE for status in table["status"].to_pylist()]
     return {"rows": hi - lo, "lost": rows[np.array(bad, dtype=bool)].tolist()}

@@ -21,6 +21,7 @@ from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.spectral.links import by_medoids, by_threshold
 from daskim.stages.spectral.parts import NAME, by_spectrum
+from daskim.statuses import READABLE
 from daskim.store import Run
 
 __all__ = ["STAGE"]
@@ -37,9 +38,9 @@ VECTORS = 8
 def _run(context: Context) -> dict[str, Any]:
     run, settings = context.run, context.settings
     images = run.read_table("images", ["row", "status"]).to_pandas()
-    rows = np.sort(images.loc[images["status"].isin(["ok", "flat"]), "row"].to_numpy(dtype=np.int64))
+    rows = np.sort(images.loc[images["status"].isin(READABLE), "row"].to_numpy(dtype=np.int64))
     by = settings.clusters.by
-    wanted = int((run.read_json("state", "spectrum", "sealed.json") or {})["facts"]["n_clusters"])
+    wanted = int(run.facts("spectrum")["n_clusters"])
     if by == "spectral":
         label, distance, facts = by_spectrum(context, wanted)
     elif by == "threshold":

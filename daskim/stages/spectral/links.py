@@ -22,7 +22,7 @@ def by_threshold(run: Run, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, di
     leader among its pairs leads. Every other image goes to the most similar leader it has such a pair with, ties to the
     first row: no chain joins images that are not alike. Exact duplicates have the same pairs, and so the same leader.
     """
-    least = float((run.read_json("state", "similarities", "sealed.json") or {})["facts"]["min_similarity"])
+    least = float(run.facts("similarities")["min_similarity"])
     a, b, similarity, _ = _pairs(run, rows, least)
     n = len(rows)
     degree = np.bincount(a, minlength=n) + np.bincount(b, minlength=n)

@@ -18,6 +18,7 @@ from daskim.stages.spectrum.exact import exact_values
 from daskim.stages.spectrum.facts import Spectra, checks, distance, write_tables
 from daskim.stages.spectrum.giant import BASIS_BYTES, NONZEROS, Giant, lanczos_spectra
 from daskim.stages.spectrum.graph import NAME, PIECE, Graph, part_name, similarity_graph
+from daskim.statuses import READABLE
 
 __all__ = ["GAPS_UP_TO", "LINKS", "STAGE", "wanted_clusters"]
 
@@ -47,9 +48,9 @@ def wanted_clusters(asked: int | float | str | None, n: int) -> int | None:
 def _run(context: Context) -> dict[str, Any]:
     run, settings = context.run, context.settings
     images = run.read_table("images", ["row", "status"]).to_pandas()
-    rows = np.sort(images.loc[images["status"].isin(["ok", "flat"]), "row"].to_numpy(dtype=np.int64))
+    rows = np.sort(images.loc[images["status"].isin(READABLE), "row"].to_numpy(dtype=np.int64))
     fixed = wanted_clusters(settings.clusters.n_clusters, len(rows))
-    near = float((run.read_json("state", "similarities", "sealed.json") or {})["facts"]["min_similarity"])
+    near = float(run.facts("similarities")["min_similarity"])
     graph = similarity_graph(
         run,
         rows,
