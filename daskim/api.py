@@ -26,6 +26,7 @@ def reduce(
     cluster: str | Place = "threads",
     workers: int | None = None,
     memory: int | None = None,
+    place_options: Mapping[str, Any] | None = None,
     restart: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     run_options: Mapping[str, Any] | None = None,
@@ -46,6 +47,8 @@ def reduce(
         threads, local, or address:tcp://host:port.
     workers, memory : int, optional
         Workers, and bytes of memory for all of them.
+    place_options : mapping, optional
+        Further options of the place, such as {"tls": True}: see `daskim.compute.open_place`.
     restart : str, optional
         A stage to be done again, with the later ones.
     storage_options, run_options : mapping, optional
@@ -65,7 +68,9 @@ def reduce(
     folder = Scratch() if run is None else None
     where = folder.name if folder is not None else os.fspath(run)  # type: ignore[arg-type]
     checked = settings if isinstance(settings, Settings) else run_settings(source, settings or {})
-    place = open_place(cluster, workers=workers, memory=memory) if isinstance(cluster, str) else cluster
+    place = cluster
+    if isinstance(place, str):
+        place = open_place(place, workers=workers, memory=memory, options=place_options)
     try:
         context = _context(where, checked, place, storage_options, run_options, progress)
         summary = execute(context, restart=restart)
@@ -98,7 +103,8 @@ def compare(
     test : path or fsspec URL, or several, optional
     settings : mapping of "stage.key" to value, or Settings
     **options
-        run, cluster, workers, memory, restart, storage_options, run_options, progress, report: see `reduce`.
+        run, cluster, workers, memory, place_options, restart, storage_options, run_options, progress, report: see
+        `reduce`.
 
     Returns
     -------

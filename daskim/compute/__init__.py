@@ -8,7 +8,7 @@ scheduler, through `place.scheduler()`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -51,8 +51,10 @@ class Place(Protocol):
     def close(self) -> None: ...
 
 
-def open_place(name: str, *, workers: int | None = None, memory: int | None = None) -> Place:
-    """The place of a `--cluster` value: threads, local, or address:tcp://host:port.
+def open_place(
+    name: str, *, workers: int | None = None, memory: int | None = None, options: Mapping[str, Any] | None = None
+) -> Place:
+    """The place of a `--cluster` value: threads, local, address:tcp://host:port, ...
 
     Parameters
     ----------
@@ -60,6 +62,16 @@ def open_place(name: str, *, workers: int | None = None, memory: int | None = No
         Threads or processes; by default one a core.
     memory : int, optional
         Bytes for all workers of this machine together; by default what the machine (or its control group) has.
+    options : mapping, optional
+        Further options by the name they have on the command line without its dashes in front, such as "tls". Each
+        place's module names those that it takes in `OPTIONS`.
+
+    Raises
+    ------
+    SettingsError
+        An unknown place, or an option that it does not take.
+    SourceError
+        The place cannot be reached.
     """
     if workers is not None and workers < 1:
         raise SettingsError(f"--workers {workers}: at least one is needed", "Leave it out for one a core.")
@@ -68,5 +80,10 @@ def open_place(name: str, *, workers: int | None = None, memory: int | None = No
     kind, _, rest = name.partition(":")
     if kind not in PLACES:
         raise SettingsError(f"--cluster {name}: there is no such place", nearest(kind, PLACES))
-    module = importlib.import_module(f"daskim.compute.{kind}")
-    return module.start(rest, workers=workers, memory=memory)
+    module = importlib.import_module(f"daskim.compute.{kind.replace('-', '_')}")
+    given = dict(options or {})
+    for option in given:
+        if option not in module.OPTIONS:
+            takes = ", ".join(f"--{known}" for known in module.OPTIONS) or "no options of its own"
+            raise SettingsError(f"--{option} says nothing to --cluster {kind}", f"{kind} takes {takes}.")
+    return module.start(rest, workers=workers, memory=memory, **{k.replace("-", "_"): v for k, v in given.items()})

@@ -7,7 +7,10 @@ from distributed import Client
 from daskim.compute.client import Behind
 from daskim.errors import SettingsError, SourceError
 
-__all__ = ["start"]
+__all__ = ["OPTIONS", "start"]
+
+# Options of the command line that this place takes.
+OPTIONS: tuple[str, ...] = ()
 
 
 def start(rest: str, *, workers: int | None, memory: int | None) -> Behind:

@@ -11,7 +11,10 @@ from daskim.compute.client import Behind
 from daskim.compute.machine import cores, memory_limit
 from daskim.errors import SettingsError
 
-__all__ = ["start"]
+__all__ = ["OPTIONS", "start"]
+
+# Options of the command line that this place takes.
+OPTIONS: tuple[str, ...] = ()
 
 
 def start(rest: str, *, workers: int | None, memory: int | None) -> Behind:

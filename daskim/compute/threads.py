@@ -12,7 +12,10 @@ import dask
 from daskim.compute.machine import cores, memory_limit
 from daskim.errors import SettingsError
 
-__all__ = ["Threads", "start"]
+__all__ = ["OPTIONS", "Threads", "start"]
+
+# Options of the command line that this place takes.
+OPTIONS: tuple[str, ...] = ()
 
 
 class Threads:

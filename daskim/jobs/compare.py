@@ -14,12 +14,11 @@ from daskim.gates import NAMES, check, parse_condition, refuse_blind
 from daskim.jobs.finish import leave_report, show_report
 from daskim.jobs.options import (
     Assignments,
-    Cluster,
     Format,
     Json,
     MaxBad,
-    Memory,
     Mode,
+    PlaceOptions,
     Preview,
     Quiet,
     Report,
@@ -28,8 +27,6 @@ from daskim.jobs.options import (
     SimilaritySize,
     SourceOptions,
     StandardSize,
-    Workers,
-    bytes_of,
     run_options_of,
     size_text,
     storage_options,
@@ -120,9 +117,7 @@ def compare(
         Parameter(help="Condition on the result, such as 'leakage>0', that gives exit code 6; repeat.", negative=""),
     ] = None,
     set: Assignments = None,
-    cluster: Cluster = "threads",
-    workers: Workers = None,
-    memory: Memory = None,
+    place: PlaceOptions = PlaceOptions(),  # noqa: B008
     plan: Preview = False,
     restart: Restart = None,
     storage_option: SourceOptions = None,
@@ -173,15 +168,13 @@ def compare(
     if protect and not plans:
         raise SettingsError("--protect without --yields: nothing is dropped", "Say who yields, or leave it out.")
     if plan:
-        return show_plan(settings, run, cluster, workers, bytes_of(memory), options, json)
+        return show_plan(settings, run, place, options, json)
     with Display(quiet=quiet, as_json=json) as display:
         found = library_call(
             settings.source.inputs,
             settings=settings,
             run=run,
-            cluster=cluster,
-            workers=workers,
-            memory=bytes_of(memory),
+            **place.arguments(),
             restart=restart,
             storage_options=options,
             run_options=run_options_of(run, settings.source.inputs, options),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -12,12 +13,11 @@ from daskim.settings import parse_assignment
 
 __all__ = [
     "Assignments",
-    "Cluster",
     "Format",
     "Json",
     "MaxBad",
-    "Memory",
     "Mode",
+    "PlaceOptions",
     "Preview",
     "Quiet",
     "Report",
@@ -26,7 +26,6 @@ __all__ = [
     "SimilaritySize",
     "SourceOptions",
     "StandardSize",
-    "Workers",
     "bytes_of",
     "number_of",
     "run_options_of",
@@ -34,9 +33,6 @@ __all__ = [
     "storage_options",
 ]
 
-Cluster = Annotated[str, Parameter(help="threads, local, or address:tcp://host:port.")]
-Workers = Annotated[int | None, Parameter(help="Threads or processes; default one a core.")]
-Memory = Annotated[str | None, Parameter(help="Memory for all workers of this machine, such as 4GB.")]
 Restart = Annotated[str | None, Parameter(help="Do this stage and the later ones again.")]
 Format = Annotated[str | None, Parameter(help="[auto] folder, manifest, webdataset, parquet, array or idx.")]
 StandardSize = Annotated[str | None, Parameter(help="[32x32] Standard size HxW, or native.")]
@@ -57,6 +53,27 @@ SourceOptions = Annotated[
 SimilaritySize = Annotated[
     str | None, Parameter(help="[standard] HxW that the similarity sees, native, or standard (that of --size).")
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Where the work is done; `--cluster` and what the places of `daskim.compute` take."""
+
+    cluster: Annotated[str, Parameter(help="threads, local, or address:tcp://host:port.")] = "threads"
+    workers: Annotated[int | None, Parameter(help="Threads or processes; default one a core.")] = None
+    memory: Annotated[str | None, Parameter(help="Memory for all workers of this machine, such as 4GB.")] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What `daskim.api.reduce` is given of them."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)[3:]}
+        options = {name.replace("_", "-"): value for name, value in own.items() if value not in (None, False, ())}
+        return {
+            "cluster": self.cluster,
+            "workers": self.workers,
+            "memory": bytes_of(self.memory),
+            "place_options": options,
+        }
 
 
 def number_of(text: str | None) -> int | float | str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from json import dumps
 from typing import Any
 
-from daskim.jobs.options import run_options_of, size_text
+from daskim.jobs.options import PlaceOptions, run_options_of, size_text
 from daskim.jobs.terminal import plain, print_table
 from daskim.settings import Settings
 
@@ -22,9 +22,7 @@ def _work(settings: Settings, size: Any) -> str:
 def show_plan(
     settings: Settings,
     run: str,
-    cluster: str,
-    workers: int | None,
-    memory: int | None,
+    where: PlaceOptions,
     options: dict[str, Any],
     json: bool,
 ) -> int:
@@ -32,7 +30,10 @@ def show_plan(
     from daskim.api import open_place, preview_run
     from daskim.pipeline import memory_of, refuse_misfit
 
-    place = open_place(cluster, workers=workers, memory=memory)
+    given = where.arguments()
+    place = open_place(
+        given["cluster"], workers=given["workers"], memory=given["memory"], options=given["place_options"]
+    )
     try:
         states, size, context = preview_run(
             settings,

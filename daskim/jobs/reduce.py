@@ -16,12 +16,11 @@ from daskim.gates import check, parse_condition, refuse_blind
 from daskim.jobs.finish import leave_report, show_report
 from daskim.jobs.options import (
     Assignments,
-    Cluster,
     Format,
     Json,
     MaxBad,
-    Memory,
     Mode,
+    PlaceOptions,
     Preview,
     Quiet,
     Report,
@@ -30,8 +29,6 @@ from daskim.jobs.options import (
     SimilaritySize,
     SourceOptions,
     StandardSize,
-    Workers,
-    bytes_of,
     number_of,
     run_options_of,
     size_text,
@@ -75,9 +72,7 @@ def reduce(
         ),
     ] = None,
     set: Assignments = None,
-    cluster: Cluster = "threads",
-    workers: Workers = None,
-    memory: Memory = None,
+    place: PlaceOptions = PlaceOptions(),  # noqa: B008
     plan: Preview = False,
     restart: Restart = None,
     format: Format = None,
@@ -193,16 +188,14 @@ def reduce(
             raise SettingsError("method compare is a command of its own", "Use python -m daskim.jobs.compare.")
         refuse_blind(conditions, settings.method, plans=True)
         if plan:
-            return show_plan(settings, run, cluster, workers, bytes_of(memory), options, json)
+            return show_plan(settings, run, place, options, json)
         from daskim.api import reduce as library_call
 
         found = library_call(
             settings.source.inputs,
             run=run,
             settings=settings,
-            cluster=cluster,
-            workers=workers,
-            memory=bytes_of(memory),
+            **place.arguments(),
             restart=restart,
             storage_options=options,
             run_options=run_options_of(run, settings.source.inputs, options),
