@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 import dask
 import dask.array as da
@@ -19,11 +20,15 @@ from threadpoolctl import threadpool_limits
 
 from daskim.compute import Place
 from daskim.errors import BlockFailed, DaskimError
-from daskim.store import Run
+from daskim.store import Run, bytes_read
 
 __all__ = ["Engine", "Fold", "Progress", "total"]
 
 Info = dict[str, Any]
+Reads = dict[str, int]
+
+# Names this process among the workers, wherever they are.
+_PROCESS = uuid4().hex
 
 
 class Progress:
@@ -66,9 +71,26 @@ class Engine:
     progress: Progress = field(default_factory=Progress)
     computed: dict[str, int] = field(default_factory=dict)
     resumed: dict[str, int] = field(default_factory=dict)
+    _reads: dict[str, tuple[Reads, Reads]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         one_blas_thread()
+        self._note_reads(_PROCESS, bytes_read(), bytes_read())
+
+    def _note_reads(self, process: str, before: Reads, after: Reads) -> None:
+        """What a process had read from runs before a task and after it; tasks end in any order."""
+        first, last = self._reads.get(process, (before, after))
+        lower = {name: min(first.get(name, 0), before.get(name, 0)) for name in first}
+        self._reads[process] = lower, {name: max(last.get(name, 0), after.get(name, 0)) for name in {**last, **after}}
+
+    def bytes_read(self) -> dict[str, int]:
+        """Bytes, as stored, that this process and the workers have read of each array since this engine was made."""
+        self._note_reads(_PROCESS, bytes_read(), bytes_read())
+        sums: dict[str, int] = {}
+        for first, last in self._reads.values():
+            for name, value in last.items():
+                sums[name] = sums.get(name, 0) + value - first.get(name, 0)
+        return sums
 
     def each(
         self,
@@ -100,7 +122,8 @@ class Engine:
             if error is not None:
                 failures.append((names[t], error))
                 break
-            infos[t] = info
+            infos[t] = info[0]
+            self._note_reads(*info[1:])
             self.computed[stage] = self.computed.get(stage, 0) + 1
             self.progress.advance(stage)
         if failures:
@@ -191,11 +214,15 @@ def _row_bounds(array: da.Array) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1]], ends))
 
 
-def _one_block(run: Run, stage: str, name: str, key: str, function: Callable[..., Info], call: tuple[Any, ...]) -> Info:
+def _one_block(
+    run: Run, stage: str, name: str, key: str, function: Callable[..., Info], call: tuple[Any, ...]
+) -> tuple[Info, str, Reads, Reads]:
+    """Do and mark one block; what it found, the process it ran in, and what that had read before and after."""
     one_blas_thread()
+    before = bytes_read()
     info = function(run, key, *call)
     run.mark(stage, name, info)
-    return info
+    return info, _PROCESS, before, bytes_read()
 
 
 def _write_block(run: Run, key: str, block: _Block, target: str, lo: int, hi: int) -> Info:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["READABLE", "STATUSES"]
+__all__ = ["DELETED", "READABLE", "STATUSES"]
 
 STATUSES: dict[str, str] = {
     "ok": "decoded, and it has texture",
@@ -22,6 +22,9 @@ STATUSES: dict[str, str] = {
     "outside-source": "a link or path that leads out of its INPUT: not followed",
     "not-a-file": "a FIFO, socket, device or archive link: never opened",
 }
+
+# Of a row whose image has left the source (reduce --update): no image of the set any more, and so not broken either.
+DELETED = "deleted"
 
 # Those of images that were decoded; all others are broken.
 READABLE = ("ok", "flat")

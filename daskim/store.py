@@ -16,14 +16,14 @@ import json
 import os
 import posixpath
 import secrets
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock, get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import numpy as np
@@ -31,11 +31,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
-from daskim.errors import SourceError
+from daskim.errors import SettingsError, SourceError
+from daskim.remote import Options, blot, has_folders, missing_package, open_options, refuse_credentials, secrets_of
+from daskim.retry import STORE, transient
+from daskim.zarrstore import PatientStore
 
-__all__ = ["BlockCache", "Run", "block_bounds"]
+__all__ = ["BlockCache", "Run", "block_bounds", "bytes_read"]
 
 # An inner chunk of about 1 MB: one row costs at most that to read, and the codec runs inside the cache.
 INNER_BYTES = 1_000_000
@@ -44,6 +47,27 @@ INNER_BYTES = 1_000_000
 def block_bounds(n: int, rows: int) -> list[tuple[int, int]]:
     """[lo, hi) of each block of `rows` rows."""
     return [(lo, min(lo + rows, n)) for lo in range(0, n, rows)]
+
+
+_READ: Counter[str] = Counter()
+_READ_LOCK = Lock()
+
+
+def bytes_read() -> dict[str, int]:
+    """Bytes of each array of runs that this process has read so far, as stored (compressed)."""
+    with _READ_LOCK:
+        return dict(_READ)
+
+
+class _Counted(WrapperStore):
+    """A Zarr store whose reads are counted, by array."""
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        value = await super().get(key, prototype, byte_range)
+        if value is not None and "/c/" in key:
+            with _READ_LOCK:
+                _READ[key.partition("/")[0]] += len(value)
+        return value
 
 
 @dataclass(frozen=True)
@@ -56,10 +80,15 @@ class Run:
         A directory or any fsspec URL.
     options : dict
         For fsspec; credentials stay in memory and are never written.
+
+    Notes
+    -----
+    What fails for the moment in an object store is tried again, for two minutes at most (`daskim.retry.STORE`); then
+    the run ends with a SourceError and goes on when it is started again.
     """
 
     url: str
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    options: Mapping[str, Any] = field(default_factory=Options, hash=False, repr=False)
 
     @property
     def local(self) -> Path | None:
@@ -74,24 +103,33 @@ class Run:
 
     # files ------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _reached(self) -> Iterator[Any]:
-        """The file system; what goes wrong there beyond a missing file is told as this run's error."""
+    def _ask(self, ask: Callable[[Any], T]) -> T:
+        """`ask(file system)`, patiently; what goes wrong beyond a missing file is told as this run's error."""
         fs, _ = self._fs()
         try:
-            yield fs
+            return ask(fs) if self.local is not None else STORE.call(ask, fs)
         except FileNotFoundError:
             raise
-        except OSError as error:
-            raise SourceError(f"run {self.url}: cannot be reached ({error})", "Choose another with --run.") from error
+        except Exception as error:
+            if not _of_store(error):
+                raise
+            raise SourceError(
+                f"run {self.url}: cannot be reached ({self._words(error)})", "Choose another with --run."
+            ) from None
+
+    def _words(self, error: BaseException) -> str:
+        """What a store says, without credentials: a chained exception would be printed with them."""
+        return blot(str(error) or type(error).__name__, secrets_of(self.options))
 
     def exists(self, *parts: str) -> bool:
-        with self._reached() as fs:
-            return bool(fs.exists(self.path(*parts)))
+        try:
+            self._ask(lambda fs: fs.info(self.path(*parts)))  # `fs.exists` takes any failure for an absence
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def read(self, *parts: str) -> bytes:
-        with self._reached() as fs:
-            return bytes(fs.cat_file(self.path(*parts)))
+        return self._ask(lambda fs: bytes(fs.cat_file(self.path(*parts))))
 
     def write(self, data: bytes, *parts: str, content_type: str | None = None) -> None:
         """Write one file so that it is there whole or not at all.
@@ -108,11 +146,18 @@ class Run:
                 temporary.write_bytes(data)
             return
         fs, _ = self._fs()
-        try:
-            fs.makedirs(posixpath.dirname(self.path(*parts)), exist_ok=True)
+
+        def put() -> None:
+            if has_folders(fs.protocol):  # s3fs would make a bucket that is not there
+                fs.makedirs(posixpath.dirname(self.path(*parts)), exist_ok=True)
             fs.pipe_file(self.path(*parts), data, **_typed(fs.protocol, content_type))
-        except OSError as error:
-            raise self._unwritable(posixpath.join(*parts), error) from error
+
+        try:
+            STORE.call(put)
+        except Exception as error:
+            if not _of_store(error):
+                raise
+            raise self._unwritable(posixpath.join(*parts), error) from None
 
     @contextmanager
     def _whole(self, target: Path) -> Iterator[Path]:
@@ -127,22 +172,28 @@ class Run:
                 temporary.unlink()
             raise self._unwritable(str(target), error) from error
 
-    def _unwritable(self, what: str, error: OSError) -> SourceError:
-        return SourceError(f"run {self.url}: cannot write {what} ({error})", "Choose another place with --run.")
+    def _unwritable(self, what: str, error: BaseException) -> SourceError:
+        return SourceError(
+            f"run {self.url}: cannot write {what} ({self._words(error)})",
+            "The same command goes on where it was; or choose another place with --run.",
+        )
 
     def remove(self, *parts: str) -> None:
-        with self._reached() as fs:
-            if fs.exists(self.path(*parts)):
-                fs.rm(self.path(*parts), recursive=True)
+        if self.exists(*parts):
+            with suppress(FileNotFoundError):
+                self._ask(lambda fs: fs.rm(self.path(*parts), recursive=True))
 
     def names(self, *parts: str) -> list[str]:
         """File and folder names directly below a folder, sorted; empty where there is none."""
+
+        def list_fresh(fs: Any) -> list[str]:
+            try:
+                return list(fs.ls(self.path(*parts), detail=False, refresh=True))
+            except TypeError:
+                return list(fs.ls(self.path(*parts), detail=False))
+
         try:
-            with self._reached() as fs:
-                try:
-                    listed = fs.ls(self.path(*parts), detail=False, refresh=True)
-                except TypeError:
-                    listed = fs.ls(self.path(*parts), detail=False)
+            listed = self._ask(list_fresh)
         except FileNotFoundError:
             return []
         return sorted(posixpath.basename(str(name).rstrip("/")) for name in listed)
@@ -191,11 +242,12 @@ class Run:
 
     # arrays -----------------------------------------------------------------------------------------------------
 
-    def _zarr_store(self) -> LocalStore | FsspecStore:
+    def _zarr_store(self) -> WrapperStore[Any]:
         local = self.local
         if local is not None:
-            return LocalStore(str(local / "arrays"))
-        return FsspecStore.from_url(posixpath.join(self.url, "arrays"), storage_options=dict(self.options) or None)
+            return _Counted(LocalStore(str(local / "arrays")))
+        where = posixpath.join(self.url, "arrays")
+        return _Counted(FsspecStore.from_url(where, storage_options=dict(self.options) or None))
 
     def create_array(
         self, name: str, shape: tuple[int, ...], dtype: Any, rows: int, attributes: Mapping[str, Any] | None = None
@@ -221,6 +273,13 @@ class Run:
             attributes={"made": secrets.token_hex(8), **(attributes or {})},
             overwrite=True,
         )
+
+    def grow_array(self, name: str, n: int) -> None:
+        """Room for n rows in an array that has fewer, and another `made`: rows may be written anew. May be repeated."""
+        array = self.array(name)
+        if array.shape[0] < n:
+            array.resize((n, *array.shape[1:]))
+        array.attrs["made"] = secrets.token_hex(8)
 
     def array(self, name: str) -> zarr.Array:
         return zarr.open_array(self._zarr_store(), path=name, mode="r+")
@@ -322,14 +381,30 @@ def _typed(protocol: str | Sequence[str], content_type: str | None) -> dict[str,
     return {"content_type": content_type} if names & {"gs", "gcs"} else {}
 
 
+def _of_store(error: BaseException) -> bool:
+    """Whether an error comes from a store, and is no bug: those of botocore and others are no OSError."""
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or transient(error) or module in _CLIENTS
+
+
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "azure", "gcsfs", "google")
+
+
 @lru_cache(maxsize=16)
 def _filesystem(url: str, options: str) -> tuple[Any, str]:
+    refuse_credentials(url)
+    if url.startswith(("http://", "https://")):
+        raise SettingsError(
+            f"run {url}: nothing can be written over http", "A run is a directory or a URL such as s3://bucket/run."
+        )
+    given = json.loads(options)
     try:
-        return fsspec.core.url_to_fs(url, **json.loads(options))
-    except (ImportError, ValueError, OSError) as error:
-        raise SourceError(
-            f"run {url}: {error}", "A run is a directory or an fsspec URL such as s3://bucket/run."
-        ) from None
+        return fsspec.core.url_to_fs(url, **open_options(url, given))
+    except SettingsError:
+        raise
+    except Exception as error:
+        hint = missing_package(url, error) or "A run is a directory or an fsspec URL such as s3://bucket/run."
+        raise SourceError(f"run {url}: {blot(str(error), secrets_of(given))}", hint) from None
 
 
 def _divisor(rows: int, most: int) -> int:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from daskim.engine import Engine
 from daskim.settings import Settings
 from daskim.store import Run
 
-__all__ = ["Context", "Need", "Size", "Stage"]
+__all__ = ["Change", "Context", "Need", "Size", "Stage"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,33 @@ class Need:
     process: int = 0
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a delivery changed of the images of a run.
+
+    Attributes
+    ----------
+    number : int
+        Of the delivery; the run was made with number 0.
+    before : int
+        Rows of the run before it: new images have the rows from there on.
+    added : ndarray, int64, ascending
+        Rows that are read: those of new and of changed images, and of deleted ones that are back.
+    removed : ndarray, int64, ascending
+        Rows below `before` that no longer hold the image they held: of changed and of deleted images.
+    """
+
+    number: int
+    before: int
+    added: np.ndarray
+    removed: np.ndarray
+
+    @property
+    def mark(self) -> str:
+        """What the markers and parts of this delivery begin with."""
+        return f"d{self.number:05d}"
+
+
 @dataclass
 class Context:
     """What a stage is given.
@@ -154,3 +183,4 @@ class Stage:
     need: Callable[[Size, Settings, int], Need]
     versions: Callable[[Settings], dict[str, str]] = lambda settings: {}
     files: Callable[[Context], dict[str, str]] = lambda context: {}
+    update: Callable[[Context, Change], dict[str, Any] | None] | None = None
