@@ -9,8 +9,10 @@ import numpy as np
 
 from daskim.store import BlockCache, Run
 
-__all__ = ["CACHE_BYTES", "Kept", "exact_groups", "gather", "kept_of", "take"]
+__all__ = ["CACHE_BYTES", "ORDER", "Kept", "exact_groups", "gather", "kept_of", "order_of", "parts_of", "take"]
 
+# Where a delivery leaves the place of each row in the listing.
+ORDER = ("frozen", "index", "order.npy")
 # Decoded blocks that a worker process keeps while it looks rows up.
 CACHE_BYTES = 384_000_000
 
@@ -41,6 +43,20 @@ def kept_of(run: Run) -> Kept:
     kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
     columns = None if kept.all() else tuple(np.flatnonzero(kept).tolist())
     return Kept(run, columns, float(str(run.array("wavelets").attrs["scale"])))
+
+
+def parts_of(run: Run, table: str, mark: str) -> list[str]:
+    """Keys of the parts of a table that the delivery `mark` left, in order; before the first one they bear no mark."""
+    keys = run.parts(table)
+    return [key for key in keys if (key.startswith(mark) if mark != "d00000" else key[0] != "d")]
+
+
+def order_of(run: Run, n: int) -> np.ndarray:
+    """The place of each of n rows in the listing of the source: what decides where all else is equal; (n,), int64.
+
+    Of a run that has had no delivery the rows themselves; images that have left the source come last.
+    """
+    return run.load(*ORDER) if run.exists(*ORDER) else np.arange(n)
 
 
 def exact_groups(run: Run, n: int) -> np.ndarray:

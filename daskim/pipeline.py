@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from daskim.compute.machine import PeakMemory
+from daskim.delivery import Delivery, close, index_facts, kept_before, open_delivery, under_way
 from daskim.errors import SettingsError, StaleRun, nearest
 from daskim.lake import RUN_MARK
 from daskim.plugins import find, transform_of
@@ -105,13 +108,15 @@ def settled(settings: Settings, facts: Mapping[str, Any]) -> Settings:
     return settings.model_copy(update={"candidates": chosen})
 
 
-def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
+def execute(context: Context, *, restart: str | None = None, update: bool = False) -> dict[str, Any]:
     """Run all stages of the method to the sealed plan; returns the summary, which is also left in the run.
 
     Parameters
     ----------
     restart : str, optional
         A stage that is done again, with all that follow it.
+    update : bool
+        Of a finished run: list the source again and take in what is new, changed and gone (`daskim.delivery`).
 
     Raises
     ------
@@ -122,7 +127,10 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
     """
     started = time.monotonic()
     stages = stages_of(context.settings)
+    context.grows = update
     if restart is not None:
+        if under_way(context.run) is not None:
+            raise SettingsError(f"--restart {restart}: a delivery is under way", "Finish it first, without --restart.")
         _forget(context, stages, restart)
     for stage in stages:
         stage.files(context)  # what is missing or malformed is told before any work
@@ -131,12 +139,17 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
         there = _seals(context, stages)
         if "index" in there:
             context.settings = settled(context.settings, there["index"]["facts"])
+        delivery = under_way(context.run)
         for stage in stages:
-            _refuse_stale(context, stage, there)
+            _refuse_stale(context, stage, there, of_a_delivery=delivery is not None)
+        if update and delivery is None:
+            delivery = _delivered(context, stages, there)
+        if delivery is not None:
+            context.stay = kept_before(context.run, delivery.change)
         context.run.write(b"A run of daskim: see summary.json.\n", RUN_MARK)
         context.run.write(to_toml(context.settings).encode(), "settings.toml")
         for stage in stages:
-            seals[stage.name] = _one_stage(context, stage, seals, memory)
+            seals[stage.name] = _one_stage(context, stage, seals, memory, delivery)
             if stage.name == "index":
                 try:
                     context.settings = settled(context.settings, seals["index"]["facts"])
@@ -152,17 +165,64 @@ def execute(context: Context, *, restart: str | None = None) -> dict[str, Any]:
             elif stage.name == "images":  # also when the images were done before: the bound is no part of them
                 images.refuse_bad(context.settings, context.run, seals["images"]["facts"]["status"])
         context.run.remove("partial")
+    _tell_reviewed(context)
+    if len(there) == len(stages) and delivery is None:
+        more = "" if update else ": --update would take in what is new in the source"
+        context.engine.progress.say(f"nothing was left to do{more}")
+    summary = summary_of(context, stages, seals, memory.bytes, time.monotonic() - started)
+    if delivery is not None:
+        record = _record(context, delivery, summary["seconds_total"])
+        summary["delivery"] = record
+        close(context.run, record)
+    context.run.write_json(summary, "summary.json")
+    return summary
+
+
+def _delivered(context: Context, stages: tuple[Stage, ...], there: dict[str, dict[str, Any]]) -> Delivery | None:
+    """What is new in the source of a finished run."""
+    if not there:
+        return None
+    if len(there) < len(stages):
+        context.say("index: the run was not finished: what it has begun comes first, then give --update again")
+        return None
+    if context.settings.method == "compare":
+        raise SettingsError("--update is for reduce", "Compare the splits anew in another --run.")
+    delivery = open_delivery(context, there["index"]["facts"])
+    if delivery is None:
+        context.say("index: the source holds nothing new")
+        return None
+    for name in AFTERWARDS:
+        context.run.remove(*name.split("/"))
+    return delivery
+
+
+def _record(context: Context, delivery: Delivery, seconds: float) -> dict[str, Any]:
+    """What a delivery was and cost; bytes are those read of the run's own arrays, as stored, and of new images."""
+    counts = delivery.counts
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    read = context.engine.bytes_read()
+    bytes_new = 0
+    if len(delivery.change.added):
+        table = context.run.read_table("index", ["row", "bytes"])
+        sizes = np.asarray(table["bytes"])[delivery.change.added]
+        bytes_new = int(sizes[sizes > 0].sum())
+    context.say(f"delivery {delivery.change.number}: {told}; read {sum(read.values()) / 1e6:,.0f} MB of the run")
+    return {
+        "number": delivery.change.number,
+        **counts,
+        "seconds": seconds,
+        "source_bytes": bytes_new,
+        "run_bytes": dict(sorted(read.items())),
+    }
+
+
+def _tell_reviewed(context: Context) -> None:
     if context.settings.plan.reviewed is None and context.run.exists("reviewed.csv"):
         again = "leakage" if context.settings.method == "compare" else "plan"
         context.engine.progress.say(
             f"the run holds verdicts of a person that it does not honour: add --reviewed {context.run.url}/"
             f"reviewed.csv --restart {again}"
         )
-    if len(there) == len(stages):
-        context.engine.progress.say("nothing was left to do: --restart index would list the source anew")
-    summary = summary_of(context, stages, seals, memory.bytes, time.monotonic() - started)
-    context.run.write_json(summary, "summary.json")
-    return summary
 
 
 def preview(context: Context) -> tuple[list[StageState], Size]:
@@ -178,7 +238,7 @@ def preview(context: Context) -> tuple[list[StageState], Size]:
         known = sum(size for size in listing.table["bytes"].to_pylist() if size > 0)
         rows = index.block_rows(context.settings, n, shape)
         facts = {"n": n, "height": shape[0], "width": shape[1], "channels": shape[2], "rows": rows, "bytes": known}
-        facts["splits"] = index.splits_of(listing)
+        facts["splits"] = index.splits_of(listing.table)
     context.settings = settled(context.settings, facts)
     size = size_of(context.settings, facts)
     states = []
@@ -201,7 +261,8 @@ def size_of(settings: Settings, facts: Mapping[str, Any]) -> Size:
     shape = (facts["height"], facts["width"], facts["channels"])
     transform = transform_of(settings.wavelets, shape)
     asked = clusters.asked_clusters(settings)
-    wanted = facts["n"] if asked == "auto" else clusters.wanted_clusters(asked, facts["n"])
+    there = facts.get("n_images", facts["n"])
+    wanted = there if asked == "auto" else clusters.wanted_clusters(asked, there)
     crossing = None
     if settings.candidates.across == "splits":
         within = sum(count * (count - 1) // 2 for count in facts.get("splits", {}).values())
@@ -249,17 +310,30 @@ def refuse_misfit(context: Context, needs: Mapping[str, Need]) -> None:
         )
 
 
-def _one_stage(context: Context, stage: Stage, seals: dict[str, dict[str, Any]], memory: PeakMemory) -> dict[str, Any]:
+def _one_stage(
+    context: Context,
+    stage: Stage,
+    seals: dict[str, dict[str, Any]],
+    memory: PeakMemory,
+    delivery: Delivery | None,
+) -> dict[str, Any]:
+    """Do what is left of a stage, and seal it."""
     recipe = _recipe(context, stage, seals)
     mark = fingerprint(recipe)
     seal = _seal(context, stage)
-    if seal is not None and seal["fingerprint"] == mark:
+    number = None if delivery is None else delivery.change.number
+    behind = stage is index.STAGE and seal is not None and number not in (None, seal["facts"].get("delivery", 0))
+    if seal is not None and seal["fingerprint"] == mark and not behind:
         return seal
-    _refuse_stale(context, stage, seals if seal is None else {**seals, stage.name: seal})
-    context.run.write_json({"fingerprint": mark, "recipe": recipe}, "state", stage.name, "stage.json")
+    if delivery is None:
+        _refuse_stale(context, stage, seals if seal is None else {**seals, stage.name: seal})
     before = time.monotonic()
     memory.lap()
-    facts = stage.run(context)
+    if delivery is None:
+        context.run.write_json({"fingerprint": mark, "recipe": recipe}, "state", stage.name, "stage.json")
+        facts = stage.run(context)
+    else:
+        facts = _after_delivery(context, stage, {"fingerprint": mark, "recipe": recipe}, seal, delivery)
     seconds = time.monotonic() - before
     seal = {
         "fingerprint": mark,
@@ -270,7 +344,28 @@ def _one_stage(context: Context, stage: Stage, seals: dict[str, dict[str, Any]],
         "notes": [note for note in context.notes if note.startswith((f"{stage.name}:", "warning:"))],
     }
     context.run.write_json(seal, "state", stage.name, "sealed.json")
+    if delivery is not None:
+        context.run.remove("state", stage.name, "blocks")  # or they would grow with every delivery
     return seal
+
+
+def _after_delivery(
+    context: Context, stage: Stage, record: dict[str, Any], seal: dict[str, Any] | None, delivery: Delivery
+) -> dict[str, Any]:
+    """Bring a stage up to date, or do it again; its facts."""
+    run = context.run
+    if stage is index.STAGE and seal is not None:
+        return index_facts(run, delivery, seal["facts"])
+    if stage.update is not None and seal is not None:
+        run.write_json(record, "state", stage.name, "stage.json")
+        facts = stage.update(context, delivery.change)
+        if facts is not None:
+            return facts
+        _forget_one(context, stage)
+    elif (run.read_json("state", stage.name, "stage.json") or {}).get("fingerprint") != record["fingerprint"]:
+        _forget_one(context, stage)
+    run.write_json(record, "state", stage.name, "stage.json")
+    return stage.run(context)
 
 
 def _recipe(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -297,7 +392,7 @@ def _seal(context: Context, stage: Stage) -> dict[str, Any] | None:
     return context.run.read_json("state", stage.name, "sealed.json")
 
 
-def _changed(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -> str:
+def _changed(context: Context, stage: Stage, seals: dict[str, dict[str, Any]], *, of_a_delivery: bool = False) -> str:
     """What differs between the settings of the run and those asked for; empty when nothing does or it is new."""
     record = context.run.read_json("state", stage.name, "stage.json")
     if record is None or not all(name in seals for name in _reads(context, stage)):
@@ -306,6 +401,8 @@ def _changed(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -
         return ""  # nothing was computed: an attempt that ended at once binds nobody
     was, now = record["recipe"], _recipe(context, stage, seals)
     names = [key for key in sorted(set(was) | set(now)) if was.get(key) != now.get(key)]
+    if of_a_delivery:  # while one is taken in, what a stage reads is of other deliveries
+        names = [key for key in names if not key.startswith("stage ")]
     return "; ".join(f"{key} was {was.get(key)!r} and is now {now.get(key)!r}" for key in names[:3])
 
 
@@ -314,8 +411,10 @@ def _seals(context: Context, stages: tuple[Stage, ...]) -> dict[str, dict[str, A
     return {stage.name: seal for stage in stages if (seal := _seal(context, stage)) is not None}
 
 
-def _refuse_stale(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -> None:
-    changed = _changed(context, stage, seals)
+def _refuse_stale(
+    context: Context, stage: Stage, seals: dict[str, dict[str, Any]], *, of_a_delivery: bool = False
+) -> None:
+    changed = _changed(context, stage, seals, of_a_delivery=of_a_delivery)
     if changed:
         raise StaleRun(
             f"run {context.run.url} was made with other settings: stage {stage.name}: {changed}",
@@ -329,11 +428,16 @@ def _forget(context: Context, stages: tuple[Stage, ...], restart: str) -> None:
     if restart not in names:
         raise SettingsError(f"--restart {restart}: no such stage", nearest(restart, names))
     for stage in stages[names.index(restart) :]:
-        context.run.remove("state", stage.name, "sealed.json")
-        context.run.remove("state", stage.name)
-        context.run.remove("partial", stage.name)
-        for name in stage.leaves:
-            context.run.remove(*name.split("/"))
+        _forget_one(context, stage)
     for name in AFTERWARDS:
+        context.run.remove(*name.split("/"))
+
+
+def _forget_one(context: Context, stage: Stage) -> None:
+    """Remove a stage's output."""
+    context.run.remove("state", stage.name, "sealed.json")
+    context.run.remove("state", stage.name)
+    context.run.remove("partial", stage.name)
+    for name in stage.leaves:
         context.run.remove(*name.split("/"))
     context.run.remove("summary.json")

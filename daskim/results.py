@@ -19,6 +19,7 @@ from daskim.errors import SettingsError, SourceError
 from daskim.kept import take
 from daskim.lake import Raw, read_images
 from daskim.settings import Settings, from_toml
+from daskim.statuses import DELETED
 from daskim.store import Run
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class FinishedRun:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        return self.table("images")
+        images = self.table("images")
+        return images[images["status"] != DELETED]
 
     @cached_property
     def plan(self) -> pd.DataFrame:

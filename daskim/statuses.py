@@ -19,6 +19,7 @@ STATUSES: dict[str, str] = {
     "size-mismatch": "not of the set's native size (only with fit = native)",
     "corrupt": "the data contradicts itself: damaged, or made to be",
     "read-error": "the store failed while reading",
+    "changed": "no longer what was listed: the file was written to since, or while it was read",
     "outside-source": "a link or path that leads out of its INPUT: not followed",
     "not-a-file": "a FIFO, socket, device or archive link: never opened",
 }

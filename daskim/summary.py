@@ -81,7 +81,7 @@ def summary_of(
     return {
         "daskim": __version__,
         "method": context.settings.method,
-        "n_images": facts["index"]["n"],
+        "n_images": facts["index"]["n_images"],
         "status": facts["images"]["status"],
         "ignored_files": facts["index"]["ignored"],
         "n_exact": facts["exact"]["n_exact"],

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Best", "Nearest", "best_products"]
+__all__ = ["Best", "Nearest", "best_products", "best_rows"]
 
 # Queries and rows of one product: its 2 MB stay in the cache while they are compared.
 QUERIES = 256
@@ -51,19 +51,10 @@ class Nearest:
 
     def _pick(self) -> None:
         query, row, score = (np.concatenate(parts) for parts in zip(*self._found))
-        order = np.lexsort((-score, row, query))
-        query, row, score = query[order], row[order], score[order]
-        first = np.ones(len(query), dtype=bool)
-        first[1:] = (query[1:] != query[:-1]) | (row[1:] != row[:-1])
-        query, row, score = query[first], row[first], score[first]
-        order = np.lexsort((row, -score, query))
-        query, row, score = query[order], row[order], score[order]
-        start = np.searchsorted(query, np.arange(len(self.bound)))
-        rank = np.arange(len(query)) - start[query]
-        last = rank == self.count - 1
-        self.bound[query[last]] = score[last]
-        keep = rank < self.count
-        self._found = [(query[keep], row[keep], score[keep])]
+        query, row, score = best_rows(query, row, score, self.count)
+        full = np.flatnonzero(np.bincount(query, minlength=len(self.bound)) == self.count)
+        self.bound[full] = score[np.searchsorted(query, full, side="right") - 1]
+        self._found = [(query, row, score)]
         self._waiting = 0
 
     def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,6 +64,24 @@ class Nearest:
             return empty, empty, np.zeros(0, dtype=np.float32)
         self._pick()
         return self._found[0]
+
+
+def best_rows(
+    query: np.ndarray, row: np.ndarray, score: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each query the `count` rows of highest score, by query, then by falling score; equal scores by row.
+
+    A row that comes more than once counts with its best score.
+    """
+    order = np.lexsort((-score, row, query))
+    query, row, score = query[order], row[order], score[order]
+    first = np.ones(len(query), dtype=bool)
+    first[1:] = (query[1:] != query[:-1]) | (row[1:] != row[:-1])
+    query, row, score = query[first], row[first], score[first]
+    order = np.lexsort((row, -score, query))
+    query, row, score = query[order], row[order], score[order]
+    keep = np.arange(len(query)) - np.searchsorted(query, query) < count
+    return query[keep], row[keep], score[keep]
 
 
 class Best:

@@ -104,12 +104,15 @@ class Change:
         Rows that are read: those of new and of changed images, and of deleted ones that are back.
     removed : ndarray, int64, ascending
         Rows below `before` that no longer hold the image they held: of changed and of deleted images.
+    told : ndarray, int64, ascending
+        Rows of which the listing tells something else, but not another image: deleted and relabelled ones.
     """
 
     number: int
     before: int
     added: np.ndarray
     removed: np.ndarray
+    told: np.ndarray
 
     @property
     def mark(self) -> str:
@@ -129,6 +132,10 @@ class Context:
         Known from the end of the stage `index` on.
     notes : list of str
         What a user should know about this run; goes into the summary and on the terminal.
+    grows : bool
+        Deliveries are to come: blocks are made for more images than there are.
+    stay : ndarray, int64, optional
+        After a delivery, the rows that the plan before it kept.
     """
 
     run: Run
@@ -137,6 +144,8 @@ class Context:
     source_options: Mapping[str, Any]
     size: Size | None = None
     notes: list[str] = field(default_factory=list)
+    grows: bool = False
+    stay: np.ndarray | None = None
 
     def say(self, text: str) -> None:
         """A line on the terminal, kept in the summary."""

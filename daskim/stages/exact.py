@@ -1,4 +1,8 @@
-"""Exact duplicates: images whose bytes, or whose full-resolution pixels, are equal."""
+"""Exact duplicates: images whose bytes, or whose full-resolution pixels, are equal.
+
+Leaves `exact` (row, group, by) and, for later deliveries, `full_digests` (row, digest; null where it could not be read)
+of the images whose full-resolution pixels were looked at.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import pyarrow as pa
 from daskim.kernels.ward import components
 from daskim.lake import full_digest, quiet_native_stderr, read_images
 from daskim.settings import Settings
-from daskim.stages import Context, Need, Size, Stage
+from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.statuses import READABLE
 from daskim.store import Run
 
@@ -65,26 +69,39 @@ def suspects(table: pd.DataFrame) -> np.ndarray:
 
 
 def _run(context: Context) -> dict[str, Any]:
+    return _find(context, "", {})
+
+
+def _update(context: Context, change: Change) -> dict[str, Any]:
+    """All groups anew, from digests; only images that have not been looked at again are read."""
+    known = context.run.read_table("full_digests").to_pandas()
+    known = known[~known["row"].isin(change.added)]
+    return _find(context, f"{change.mark}-", dict(zip(known["row"].tolist(), known["digest"].tolist())))
+
+
+def _find(context: Context, mark: str, found: dict[int, bytes | None]) -> dict[str, Any]:
     columns = ["row", "file_digest", "digest", "full", "status"]
     table = context.run.read_table("images", columns).to_pandas()
     table = table[table["status"].isin(READABLE)].reset_index(drop=True)
     rows = suspects(table)
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    unread = rows[~np.isin(rows, list(found))]
+    batches = [unread[start : start + BATCH] for start in range(0, len(unread), BATCH)]
     keys = [f"{index:06d}" for index in range(len(batches))]
     calls = [(batch, context.known.rows, context.source_options) for batch in batches]
-    infos = context.engine.each("exact", "pixels", keys, calls, full_digests)
-    found: dict[int, bytes | None] = {}
+    infos = context.engine.each("exact", f"{mark}pixels", keys, calls, full_digests)
     for info in infos:
         for row, text in info["digests"].items():
             found[int(row)] = bytes.fromhex(text) if text else None
+    kept = pa.table({"row": pa.array(list(found), pa.int64()), "digest": pa.array(list(found.values()), pa.binary())})
     spread = {}  # copies of the same bytes have the same pixels
     by_file = dict(zip(table["row"].tolist(), table["file_digest"].tolist()))
-    full = {by_file[row]: value for row, value in found.items()}
+    full = {by_file[row]: value for row, value in found.items() if row in by_file}
     for row, name in by_file.items():
         if name in full:
             spread[row] = full[name]
     exact = exact_pairs(table, spread)
     context.run.write_part("exact", "000000", pa.Table.from_pandas(exact, preserve_index=False))
+    context.run.write_part("full_digests", "000000", kept)
     return {
         "n_exact_groups": int(exact["group"].nunique()),
         "n_exact": len(exact) - int(exact["group"].nunique()),
@@ -114,10 +131,11 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name="exact",
-    version=1,
+    version=2,
     reads=("images",),
     settings=(),
-    leaves=("tables/exact",),
+    leaves=("tables/exact", "tables/full_digests"),
     run=_run,
     need=_need,
+    update=_update,
 )

@@ -6,12 +6,17 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from daskim.errors import BadInputs
 from daskim.lake import ImageSpec, decoder_versions, standardise_block
 from daskim.reading import standard_spec
+from daskim.renewal import by_block
 from daskim.settings import Settings
-from daskim.stages import Context, Need, Size, Stage
-from daskim.statuses import READABLE
+from daskim.stages import Change, Context, Need, Size, Stage
+from daskim.statuses import DELETED, READABLE
 from daskim.store import Run, block_bounds
 
 __all__ = ["STAGE", "refuse_bad"]
@@ -34,6 +39,21 @@ def _run(context: Context) -> dict[str, Any]:
     status: Counter[str] = Counter()
     for info in infos:
         status.update(info["status"])
+    return {"status": dict(sorted(status.items()))}
+
+
+def _update(context: Context, change: Change) -> dict[str, Any]:
+    """Read and decode the images of a delivery; the entries of deleted and of relabelled ones change too."""
+    size, run, group = context.known, context.run, f"{change.mark}-block"
+    if not any(name.startswith(f"{group}-") for name in run.marked("images")):
+        run.grow_array("images", size.n)
+    spec = standard_spec(context.settings.images, size.height, size.width)
+    parts = by_block(np.union1d(change.added, change.told), size.rows)
+    keys = [f"{int(rows[0]) // size.rows:06d}" for rows in parts]
+    calls = [(rows[np.isin(rows, change.added)], size.rows, spec, context.source_options) for rows in parts]
+    context.engine.each("images", group, keys, calls, renew_block)
+    status = Counter(run.read_table("images", ["status"])["status"].to_pylist())
+    status.pop(DELETED, None)
     return {"status": dict(sorted(status.items()))}
 
 
@@ -65,6 +85,28 @@ def standard_block(run: Run, key: str, lo: int, hi: int, spec: ImageSpec, option
     table = table.add_column(0, "row", index["row"])
     run.write_part("images", key, table)
     return {"rows": hi - lo, "status": dict(Counter(table["status"].to_pylist()))}
+
+
+def renew_block(
+    run: Run, key: str, rows: np.ndarray, size: int, spec: ImageSpec, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Read and decode some rows (ascending) of one block; bring its part of the table in line with the index."""
+    index = run.read_part("index", key)
+    at = index["row"].to_numpy()
+    parts = [run.read_part("images", key)] if key in run.parts("images") else []
+    if len(rows):
+        pixels, fresh = standardise_block(index.take(pa.array(rows - at[0])), spec, options)
+        run.put_rows("images", rows, pixels)
+        fresh = fresh.add_column(0, "row", pa.array(rows))
+        parts = [*(part.filter(pa.array(~np.isin(part["row"].to_numpy(), rows))) for part in parts), fresh]
+    table = pa.concat_tables(parts).sort_by("row")
+    gone = pa.array(index["status"].to_numpy() == DELETED)
+    for name, value in (("status", index["status"]), ("reason", index["reason"])):
+        table = table.set_column(table.schema.get_field_index(name), name, pc.if_else(gone, value, table[name]))
+    for name in ("label", "split"):
+        table = table.set_column(table.schema.get_field_index(name), name, index[name])
+    run.write_part("images", key, table)
+    return {"rows": len(rows)}
 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
@@ -100,4 +142,5 @@ STAGE = Stage(
     run=_run,
     need=_need,
     versions=lambda settings: decoder_versions(),
+    update=_update,
 )

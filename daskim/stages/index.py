@@ -12,17 +12,20 @@ from daskim.lake import Listing, native_size
 from daskim.reading import listing_of
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
+from daskim.statuses import DELETED
 from daskim.store import block_bounds
 
-__all__ = ["STAGE", "block_rows", "splits_of", "standard_shape"]
+__all__ = ["STAGE", "block_rows", "facts_of", "splits_of", "standard_shape"]
 
 # Coefficients of a block, bytes: large enough that a task is worth its overhead, small enough for any worker.
 BLOCK_BYTES = 16_000_000
+# Rows whose names are put into the digest together: a constant, as it tells which names were.
+SLICE = 4096
 
 
-def splits_of(listing: Listing) -> dict[str, int]:
+def splits_of(table: pa.Table) -> dict[str, int]:
     """Images of each split; "" are those without."""
-    counts = pc.value_counts(pc.fill_null(listing.table["split"].combine_chunks(), "")).to_pylist()
+    counts = pc.value_counts(pc.fill_null(table["split"].combine_chunks(), "")).to_pylist()
     return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda entry: entry["values"])}
 
 
@@ -36,11 +39,16 @@ def standard_shape(settings: Settings, listing: Listing, options: Any) -> tuple[
     return height, width, channels
 
 
-def block_rows(settings: Settings, n: int, shape: tuple[int, int, int]) -> int:
-    """Images in a block: as set, else what fits in `BLOCK_BYTES`, with eight blocks at least. Workers do not matter."""
+def block_rows(settings: Settings, n: int, shape: tuple[int, int, int], *, grows: bool = False) -> int:
+    """Images in a block: as set, else what fits in `BLOCK_BYTES`, with eight blocks at least. Workers do not matter.
+
+    A run that is to grow has blocks as large as fit from the start: they stay what they are.
+    """
     if settings.blocks.rows is not None:
-        return min(settings.blocks.rows, n)
+        return settings.blocks.rows if grows else min(settings.blocks.rows, n)
     pixels = shape[0] * shape[1] * shape[2]
+    if grows:
+        return max(1, BLOCK_BYTES // (2 * pixels))
     return max(1, min(BLOCK_BYTES // (2 * pixels), max(64, -(-n // 8)), n))
 
 
@@ -48,28 +56,37 @@ def _run(context: Context) -> dict[str, Any]:
     context.engine.progress.begin("index", "listing", 1, 0)
     listing = listing_of(context.settings.source, context.source_options)
     shape = standard_shape(context.settings, listing, context.source_options)
-    table = listing.table
-    n = table.num_rows
-    rows = block_rows(context.settings, n, shape)
-    digest = hashlib.blake2b(digest_size=16)
+    n = listing.table.num_rows
+    rows = block_rows(context.settings, n, shape, grows=context.grows)
+    table = listing.table.add_column(0, "row", pa.array(range(n), pa.int64()))
     for index, (lo, hi) in enumerate(block_bounds(n, rows)):
-        part = table.slice(lo, hi - lo)
-        part = part.add_column(0, "row", pa.array(range(lo, hi), pa.int64()))
-        context.run.write_part("index", f"{index:06d}", part)
-        for name in ("id", "label", "split"):
-            digest.update("\x00".join(str(value) for value in part[name].to_pylist()).encode("utf-8", "surrogatepass"))
+        context.run.write_part("index", f"{index:06d}", table.slice(lo, hi - lo))
     context.engine.progress.advance("index")
-    known = pc.sum(pc.if_else(pc.greater(table["bytes"], 0), table["bytes"], 0)).as_py() or 0
     return {
         "n": n,
         "height": shape[0],
         "width": shape[1],
         "channels": shape[2],
         "rows": rows,
-        "bytes": int(known),
         "ignored": listing.ignored,
+        **facts_of(table),
+    }
+
+
+def facts_of(table: pa.Table) -> dict[str, Any]:
+    """What a table `index` tells: known bytes, splits and number of the images, and a digest of ids, labels, splits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for lo in range(0, table.num_rows, SLICE):
+        part = table.slice(lo, SLICE)
+        for name in ("id", "label", "split"):
+            digest.update("\x00".join(str(value) for value in part[name].to_pylist()).encode("utf-8", "surrogatepass"))
+    table = table.filter(pc.not_equal(table["status"], DELETED))
+    known = pc.sum(pc.if_else(pc.greater(table["bytes"], 0), table["bytes"], 0)).as_py() or 0
+    return {
+        "n_images": table.num_rows,
+        "bytes": int(known),
         "content": digest.hexdigest(),
-        "splits": splits_of(listing),
+        "splits": splits_of(table),
     }
 
 
@@ -82,7 +99,7 @@ STAGE = Stage(
     version=2,
     reads=(),
     settings=("source", "images.size", "images.mode", "blocks.rows"),
-    leaves=("tables/index",),
+    leaves=("tables/index", "frozen/index"),
     run=_run,
     need=_need,
 )

@@ -8,8 +8,9 @@ import dask.array as da
 import numpy as np
 
 from daskim.plugins import find, transform_of
+from daskim.renewal import renew_rows
 from daskim.settings import Settings
-from daskim.stages import Context, Need, Size, Stage
+from daskim.stages import Change, Context, Need, Size, Stage
 
 __all__ = ["STAGE"]
 
@@ -35,6 +36,13 @@ def _run(context: Context) -> dict[str, Any]:
     return {"columns": transform.columns, "scale": transform.scale, "exact": transform.exact, "notes": transform.notes}
 
 
+def _update(context: Context, change: Change) -> dict[str, Any]:
+    size = context.known
+    transform = transform_of(context.settings.wavelets, (size.height, size.width, size.channels))
+    renew_rows(context.engine, "wavelets", f"{change.mark}-block", change.added, size.n, "wavelets", transform)
+    return context.run.facts("wavelets")
+
+
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     coefficients = size.columns * size.itemsize
     return Need(
@@ -55,4 +63,5 @@ STAGE = Stage(
     run=_run,
     need=_need,
     versions=lambda settings: find("transforms", settings.wavelets.transform)((8, 8, 1)).versions,
+    update=_update,
 )

@@ -5,25 +5,31 @@ for, as bits of the sorted names), `candidates` (a < b, source, correlation; ord
 are in, so that a task that reads few blocks finds their pairs together) and `nearest` (row, nearest_row, correlation:
 the most alike in coarse coefficients; with candidates.across = splits, of another split). With across = splits and a
 search in coarse coefficients also `nearest_by_split` (row, split, nearest_row, correlation): of each image that is
-searched the most alike of every other split, however far.
+searched the most alike of every other split, however far. For later deliveries `neighbours` (see `lists.py`), and in
+`frozen/candidates` which images were searched.
+
+After a delivery the parts of `candidates` that begin with its mark hold all of them: `-new-` those that are to be
+compared, `-old-` those that were. Older parts go when the pairs have been compared.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from daskim.errors import SettingsError
-from daskim.kept import CACHE_BYTES
+from daskim.kept import CACHE_BYTES, parts_of
 from daskim.kernels.coarse import width
 from daskim.kernels.splits import MOST, across, pairs_across, split_masks
 from daskim.settings import Settings
-from daskim.stages import Context, Need, Size, Stage
+from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.stages.candidates.bands import bands_of, forms_of, lsh_pairs
-from daskim.stages.candidates.join import BLOCK, QUERY, best_of_splits, form_count, join_pairs, views_bytes
+from daskim.stages.candidates.features import form_count, views_bytes
+from daskim.stages.candidates.join import BLOCK, QUERY, best_of_splits
+from daskim.stages.candidates.lists import join_pairs, renew_pairs
 from daskim.stages.candidates.rows import NAME, first_of_equals, searched_rows
 from daskim.store import Run, block_bounds
 
@@ -40,6 +46,17 @@ NAMES = np.array(["", "join", "lsh", "join+lsh"], dtype=object)
 
 
 def _run(context: Context) -> dict[str, Any]:
+    return _find(context, None)
+
+
+def _update(context: Context, change: Change) -> dict[str, Any] | None:
+    """Look the images of a delivery up among all. The pairs are those that a search of all images would give."""
+    if context.settings.candidates.method == "all" or context.settings.candidates.across == "splits":
+        return None
+    return _find(context, change)
+
+
+def _find(context: Context, change: Change | None) -> dict[str, Any]:
     run, settings, size = context.run, context.settings, context.known
     images = run.read_table("images", ["row", "status", "digest", "split"]).to_pandas()
     images = images.sort_values("row", ignore_index=True)
@@ -59,18 +76,23 @@ def _run(context: Context) -> dict[str, Any]:
         _refuse(possible, settings, "every pair of")
         _write_nearest(run, size.n, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
         return {**facts, "candidates": possible}
+    facts["delivery"] = "d00000" if change is None else change.mark
+    run.save(rows, "frozen", NAME, f"{facts['delivery']}-searched.npy")
     found = []
     correlation = np.zeros(0, dtype=np.float32)
     join = np.zeros((2, 0), dtype=np.int64)
     nearest = join[0], join[0], correlation
     if method in ("join", "union"):
-        a, b, correlation, more = join_pairs(context, rows)
+        if change is None:
+            a, b, correlation, more = join_pairs(context, rows)
+        else:
+            a, b, correlation, more = renew_pairs(context, rows, change, run.facts(NAME))
         join = np.stack([a, b])
         nearest = _write_by_split(run, images, first) if apart else (a, b, correlation)
         facts.update(more, join_pairs=len(a))
         found.append((a * size.n + b, JOIN))
     if method in ("lsh", "union"):
-        a, b, more = lsh_pairs(context, rows)
+        a, b, more = lsh_pairs(context, rows, change)
         if apart:
             crossing = across(masks[a], masks[b])
             a, b = a[crossing], b[crossing]
@@ -80,9 +102,38 @@ def _run(context: Context) -> dict[str, Any]:
     _refuse(len(codes), settings, "candidate pairs of")
     known = np.full(len(codes), np.nan, dtype=np.float32)
     known[np.searchsorted(codes, join[0] * size.n + join[1])] = correlation
-    parts = _write(run, codes // size.n, codes % size.n, NAMES[source], known)
+    pairs = _Pairs(codes // size.n, codes % size.n, NAMES[source], known)
+    if change is None:
+        facts["parts"] = facts["compare"] = _write(run, "", pairs)
+    else:
+        before = _compared(run, run.facts(NAME)["delivery"], change, size.n)
+        old = np.isin(codes, before, assume_unique=True)
+        facts["parts"] = _write(run, f"{change.mark}-old-", pairs.of(old))
+        facts["compare"] = _write(run, f"{change.mark}-new-", pairs.of(~old))
     _write_nearest(run, size.n, *nearest)
-    return {**facts, "candidates": len(codes), "parts": parts}
+    return {**facts, "candidates": len(codes)}
+
+
+class _Pairs(NamedTuple):
+    """Candidates: rows a < b, source, correlation of the coarse coefficients."""
+
+    a: np.ndarray
+    b: np.ndarray
+    source: np.ndarray
+    correlation: np.ndarray
+
+    def of(self, some: np.ndarray) -> _Pairs:
+        return _Pairs(*(column[some] for column in self))
+
+
+def _compared(run: Run, mark: str, change: Change, n: int) -> np.ndarray:
+    """The candidates before a delivery whose images are still what they were, as a * n + b."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for key in parts_of(run, NAME, mark):
+        a, b = (np.asarray(column) for column in run.read_part(NAME, key, ["a", "b"]).columns)
+        stay = ~np.isin(a, change.removed) & ~np.isin(b, change.removed)
+        found.append(a[stay] * n + b[stay])
+    return np.concatenate(found)
 
 
 def _masks(images: pd.DataFrame, first: np.ndarray, settings: Settings) -> np.ndarray:
@@ -134,14 +185,15 @@ def _united(found: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray
     return codes, source
 
 
-def _write(run: Run, a: np.ndarray, b: np.ndarray, source: np.ndarray, correlation: np.ndarray) -> int:
-    """The table of candidates by pairs of ranges of rows; the number of its parts."""
+def _write(run: Run, mark: str, pairs: _Pairs) -> int:
+    """Candidates by pairs of ranges of rows, in parts of the table whose names begin with a mark; how many parts."""
+    a, b, source, correlation = pairs
     order = np.lexsort((b, a, b // RANGE, a // RANGE))
     bounds = block_bounds(len(a), PART) or [(0, 0)]  # so that the table can be read
     for index, (lo, hi) in enumerate(bounds):
         mine = order[lo:hi]
         table = {"a": a[mine], "b": b[mine], "source": source[mine].astype(str), "correlation": correlation[mine]}
-        run.write_part(NAME, f"{index:06d}", pa.table(table))
+        run.write_part(NAME, f"{mark}{index:06d}", pa.table(table))
     return len(bounds)
 
 
@@ -181,7 +233,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name=NAME,
-    version=3,
+    version=4,
     reads=("images", "exact"),
     settings=("candidates", "similarities.size"),
     leaves=(
@@ -189,9 +241,12 @@ STAGE = Stage(
         "tables/candidates",
         "tables/nearest",
         "tables/nearest_by_split",
+        "tables/neighbours",
+        "frozen/candidates",
         "arrays/coarse",
         "arrays/signatures",
     ),
     run=_run,
     need=_need,
+    update=_update,
 )

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 
 from daskim.errors import SettingsError
-from daskim.kept import take
+from daskim.kept import order_of, take
 from daskim.kernels.coarse import luma
 from daskim.kernels.lsh import (
     Bands,
@@ -21,8 +21,9 @@ from daskim.kernels.lsh import (
     signatures,
     signed_top_coefficients,
 )
+from daskim.renewal import renew_rows
 from daskim.settings import Candidates
-from daskim.stages import Context
+from daskim.stages import Change, Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
@@ -51,19 +52,34 @@ def bands_of(settings: Candidates, n: int) -> Bands:
         ) from None
 
 
-def lsh_pairs(context: Context, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def lsh_pairs(
+    context: Context, rows: np.ndarray, change: Change | None = None
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Pairs a < b of images that share a band, each once, ordered; and facts.
 
     Parameters
     ----------
     rows : ndarray, shape (p,), int64
         Images that are searched.
+    change : Change, optional
+        A delivery: only the signatures of its images are made. The buckets are sorted anew, as a crowded one may have
+        become a star.
     """
     run, settings = context.run, context.settings.candidates
     bands = bands_of(settings, len(rows))
+    mark = "" if change is None else f"{change.mark}-"
     run.save(rows, "partial", NAME, "rows.npy")
-    _signatures(context, bands)
-    keys = [f"{band:04d}" for band in range(bands.b)]
+    # a crowded bucket becomes a star around the image that is listed first
+    run.save(np.argsort(order_of(run, context.known.n)[rows]), "partial", NAME, "listed.npy")
+    if change is None:
+        _signatures(context, bands, "signatures")
+    elif str(run.array("signatures").attrs["permutations"]) != str(bands.permutations):
+        context.say(f"{NAME}: {len(rows):,} images need signatures of {bands.permutations}: they are made anew")
+        _signatures(context, bands, f"{mark}signatures")
+    else:
+        signer = _Signer(settings, bands.permutations)
+        renew_rows(context.engine, NAME, f"{mark}signed", change.added, context.known.n, "signatures", signer)
+    keys = [f"{mark}{band:04d}" for band in range(bands.b)]
     calls = [(band, bands.r, settings.bucket, forms_of(settings)) for band in range(bands.b)]
     infos = context.engine.each(NAME, "band", keys, calls, pairs_of_band)
     codes = np.unique(np.concatenate([run.load("partial", NAME, f"band-{key}.npy") for key in keys]))
@@ -112,11 +128,11 @@ def _table(permutations: int, seed: int) -> np.ndarray:
     return signature_table(UNIVERSE, permutations, seed)
 
 
-def _signatures(context: Context, bands: Bands) -> None:
+def _signatures(context: Context, bands: Bands, group: str) -> None:
     """Leave the array `signatures` (n, forms * permutations) in the run."""
     run, size, settings = context.run, context.known, context.settings.candidates
     columns = bands.permutations * forms_of(settings)
-    if not any(key.startswith("signatures") for key in run.marked(NAME)):
+    if not any(key.startswith(f"{group}-") for key in run.marked(NAME)):
         attributes = {
             "bands": bands.b,
             "rows": bands.r,
@@ -134,7 +150,7 @@ def _signatures(context: Context, bands: Bands) -> None:
         chunks=(images.chunks[0], (columns,)),
         meta=np.empty((0, 0), dtype="u4"),
     )
-    context.engine.materialise(NAME, "signatures", found, "signatures")
+    context.engine.materialise(NAME, group, found, "signatures")
 
 
 def pairs_of_band(run: Run, key: str, band: int, r: int, bucket: int, forms: int) -> dict[str, Any]:
@@ -147,9 +163,10 @@ def pairs_of_band(run: Run, key: str, band: int, r: int, bucket: int, forms: int
         block = take(run, "signatures", rows[lo:hi])
         for part, start in zip(values, starts):
             part.append(block[:, start : start + r].copy())
-    plain = np.concatenate(values[0])
+    listed = run.load("partial", NAME, "listed.npy")
+    plain, rows = np.concatenate(values[0])[listed], rows[listed]
     found = [band_pairs(plain, cap=bucket)]
-    found += [band_pairs_between(plain, np.concatenate(form), cap=bucket) for form in values[1:]]
+    found += [band_pairs_between(plain, np.concatenate(form)[listed], cap=bucket) for form in values[1:]]
     a, b = rows[np.concatenate([part.a for part in found])], rows[np.concatenate([part.b for part in found])]
     other = a != b
     codes = np.unique(np.minimum(a, b)[other] * n + np.maximum(a, b)[other])

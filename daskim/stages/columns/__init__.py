@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from daskim.errors import SettingsError
+from daskim.kept import take
 from daskim.kernels import qr
 from daskim.plugins import transform_of
 from daskim.settings import Settings
-from daskim.stages import Context, Need, Size, Stage
+from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.stages.columns import laplacian
 from daskim.stages.columns.fold import factor_of, leaf_rows
 from daskim.store import Run
@@ -23,6 +24,10 @@ __all__ = ["STAGE", "choose_method"]
 # the same m as QR up to tau = 1e7 on three spectra). One decade is kept in hand.
 CHOLESKY_TAU = 1e7
 CHOLESKY_TAU_FLOAT = 1e6
+# The columns are chosen anew when the share of a delivery's energy outside them is more than so many times that of the
+# images by which they were chosen, and this much more. Rows of one task that measures it.
+DRIFT, DRIFT_SLACK = 2.0, 0.01
+DRIFT_ROWS = 2048
 # Whole numbers up to here are exact in float64.
 EXACT = 2.0**53
 
@@ -62,6 +67,36 @@ def _run(context: Context) -> dict[str, Any]:
     if zero.size:
         context.say(f"columns: {zero.size} of {size.columns} are zero in every image and dropped")
     return {**facts, "d": size.columns, "rank": factor.rank, "n_zero": int(zero.size), "tau": columns.tau}
+
+
+def _update(context: Context, change: Change) -> dict[str, Any] | None:
+    """Keep the columns that were chosen, unless the images of the delivery have much of their energy elsewhere."""
+    run, facts = context.run, context.run.facts("columns")
+    kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
+    if kept.all() or not len(change.added):
+        return facts
+    pivot = np.asarray(run.read_table("columns", ["pivot"])["pivot"])
+    r = np.asarray(run.array("columns_r")[:])
+    held = np.einsum("ij,ij->j", r, r)[pivot]  # energy of each column of W, which is that of its column of R
+    lost = float(held[~kept].sum() / held.sum())
+    keys = [f"{index:06d}" for index in range(-(-len(change.added) // DRIFT_ROWS))]
+    calls = [(change.added[t * DRIFT_ROWS : (t + 1) * DRIFT_ROWS], kept) for t in range(len(keys))]
+    infos = context.engine.each("columns", f"{change.mark}-drift", keys, calls, energy_block)
+    inside, outside = sum(info["inside"] for info in infos), sum(info["outside"] for info in infos)
+    new = outside / max(inside + outside, 1e-300)
+    if new > DRIFT * lost + DRIFT_SLACK:
+        context.say(
+            f"columns: {100 * new:.2g} % of the energy of the new images lies outside the kept columns, "
+            f"{100 * lost:.2g} % of the others' did: they are chosen anew"
+        )
+        return None
+    return {**facts, "lost_energy": lost, "lost_energy_of_delivery": new}
+
+
+def energy_block(run: Run, key: str, rows: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
+    """Sums of the squared coefficients of some images, inside and outside the kept columns."""
+    energy = np.einsum("ij,ij->j", block := take(run, "wavelets", rows).astype(np.float64), block)
+    return {"inside": float(energy[kept].sum()), "outside": float(energy[~kept].sum())}
 
 
 def _by_pivots(context: Context, factor: qr.PivotedFactor, transform: Transform) -> dict[str, Any]:
@@ -160,4 +195,5 @@ STAGE = Stage(
     leaves=("tables/columns", "tables/condition", "arrays/columns_r"),
     run=_run,
     need=_need,
+    update=_update,
 )

@@ -54,7 +54,19 @@ def _run(context: Context, follow: Follow, *, pairs: bool) -> dict[str, Any]:
     settle(table, verdicts.followers)
     min_per_class(table, settings.min_per_class)
     guard(run, table, settings.max_drop)
-    return {**write(run, table, pairs=pairs), **facts, "reviewed": verdicts.facts or None}
+    return {**write(run, table, pairs=pairs), **facts, "reviewed": verdicts.facts or None, **_stayed(context, table)}
+
+
+def _stayed(context: Context, table: pd.DataFrame) -> dict[str, int]:
+    """How many images are kept, next to another that is kept of their cluster, since an earlier plan kept them."""
+    stays = table[table["stays"] & (table["cluster"] >= 0) & (table["decision"] == "keep") & ~table["protected"]]
+    alike = stays[stays["rule"].isin(["kept", "apart"]) & stays["cluster"].duplicated(keep=False)]
+    if len(alike):
+        context.say(
+            f"{STAGE_NAME}: {len(alike):,} images stay beside others of their cluster, since the plan before this "
+            "delivery kept them (plan.stay): a fresh run may keep fewer"
+        )
+    return {"n_stayed": len(alike)} if context.stay is not None else {}
 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:

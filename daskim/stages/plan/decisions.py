@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow as pa
 
 from daskim.errors import GuardTripped, SettingsError
+from daskim.kept import order_of
 from daskim.settings import Plan
 from daskim.stages import Context
-from daskim.statuses import READABLE
+from daskim.statuses import DELETED, READABLE
 from daskim.store import Run
 
 __all__ = [
@@ -56,7 +57,7 @@ class Asked:
     party : ndarray, shape (k,), int64
         Number from 0 on of the group of images that may stand for one another; ascending, each more than once.
     fixed : ndarray, shape (k,), bool
-        Protected: may lead and never follow.
+        Protected, or kept before a delivery: may lead and never follow.
     """
 
     rows: np.ndarray
@@ -73,9 +74,13 @@ def table_of(context: Context) -> pd.DataFrame:
     table = table.merge(clusters, on="row", how="left", validate="1:1")
     table = table.merge(exact.rename(columns={"group": "exact_group"}), on="row", how="left")
     table["exact_group"] = table["exact_group"].fillna(-1).astype("int64")
+    table = table.sort_values("row", ignore_index=True)
+    table["place"] = order_of(run, len(table))
     table["protected"] = table["split"].isin(list(context.settings.plan.protect))
+    stay = context.stay if context.stay is not None and context.settings.plan.stay else np.zeros(0, dtype=np.int64)
+    table["stays"] = table["row"].isin(stay)
     empty = {"decision": "keep", "rule": "single", "kept_row": -1, "rms": np.nan, "similarity": np.nan, "labels": ""}
-    return table.assign(**empty).sort_values("row", ignore_index=True)
+    return table.assign(**empty)
 
 
 def check_splits(settings: Plan, table: pd.DataFrame) -> None:
@@ -112,26 +117,26 @@ def begin(table: pd.DataFrame, flat: str) -> None:
 
 
 def asking_order(members: pd.DataFrame, policy: str) -> np.ndarray:
-    """Positions that put the images of each cluster together, the one to be kept first; ties go to the first row.
+    """Positions that put the images of each cluster together, the one to be kept first; ties go to the first listed.
 
     Parameters
     ----------
     members : DataFrame
-        cluster, part (of the cluster), row, distance, width, height, mtime, split, protected.
+        cluster, part (of the cluster), place (in the listing), distance, width, height, mtime, split, protected, stays.
     policy : str
-        See `plan.policy`. Protected images come first: they stay in any case.
+        See `plan.policy`. Protected images and those that stay come first: they are kept in any case.
     """
     words = policy.split()
     keys = {
         "centre": members["distance"],
-        "first": members["row"],
+        "first": members["place"],
         "largest": -(members["width"].astype("int64") * members["height"].astype("int64")),
         "newest": -members["mtime"].fillna(-np.inf),
         "prefer-split": members["split"].ne(words[-1]),
     }
-    protected = ~members["protected"].to_numpy(dtype=bool)
+    protected = ~(members["protected"] | members["stays"]).to_numpy(dtype=bool)
     return np.lexsort(
-        (members["row"], members["distance"], keys[words[0]], protected, members["part"], members["cluster"])
+        (members["place"], members["distance"], keys[words[0]], protected, members["part"], members["cluster"])
     )
 
 
@@ -148,7 +153,8 @@ def asked_of(table: pd.DataFrame, settings: Plan) -> Asked:
     several = np.bincount(party, minlength=1)[party] > 1
     party = np.unique(party[several], return_inverse=True)[1].astype(np.int64)
     members = members[several]
-    return Asked(members["row"].to_numpy(dtype=np.int64), party, members["protected"].to_numpy(dtype=bool))
+    fixed = (members["protected"] | members["stays"]).to_numpy(dtype=bool)
+    return Asked(members["row"].to_numpy(dtype=np.int64), party, fixed)
 
 
 def settle(table: pd.DataFrame, by_verdict: np.ndarray) -> None:
@@ -181,7 +187,7 @@ def min_per_class(table: pd.DataFrame, least: int) -> None:
         missing = least - int(kept.get(label, 0))
         if missing > 0:
             # a similarity that is not known comes first; RMS tells apart what rounding made equal
-            order = np.lexsort((group["row"], -group["rms"].fillna(0.0), group["similarity"].fillna(-np.inf)))
+            order = np.lexsort((group["place"], -group["rms"].fillna(0.0), group["similarity"].fillna(-np.inf)))
             back = group.index[order[:missing]]
             table.loc[back, ["decision", "rule"]] = ["keep", "min-per-class"]
             table.loc[back, ["kept_row", "rms", "similarity"]] = [-1, np.nan, np.nan]
@@ -210,6 +216,7 @@ def guard(run: Run, table: pd.DataFrame, max_drop: float, remedy: str = FEWER) -
 def write_plan(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     """Leave the table `plan` and the lists of ids; what they count."""
     ids = table["id"].to_numpy(dtype=object)
+    table = table[table["status"] != DELETED]
     kept = table["kept_row"].to_numpy()
     plan = table[["row", "id", "uri", "label", "split", "decision"]].copy()
     plan["kept_id"] = pd.array([ids[row] if row >= 0 else None for row in kept], dtype="string")

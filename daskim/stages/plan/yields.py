@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from daskim.kept import exact_groups
+from daskim.kept import exact_groups, order_of
 from daskim.lake import called_different
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
@@ -44,6 +44,7 @@ def turn_taking(splits: list[tuple[str, str]], yields: str) -> list[str]:
 def _run(context: Context) -> dict[str, Any]:
     run, settings = context.run, context.settings.plan
     table = run.read_table("images", COLUMNS).to_pandas().sort_values("row", ignore_index=True)
+    table["place"] = order_of(run, len(table))
     check_splits(settings, table)
     broken = ~table["status"].isin(READABLE)
     table["decision"] = np.where(broken, "review", "keep")

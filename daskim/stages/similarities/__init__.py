@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from daskim.errors import SettingsError
-from daskim.kept import CACHE_BYTES
+from daskim.kept import CACHE_BYTES, parts_of
 from daskim.kernels.proportions import share_interval
 from daskim.kernels.splits import across
 from daskim.plugins import find, similarity_of
 from daskim.settings import Settings
-from daskim.stages import Context, Need, Size, Stage
+from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.stages.similarities.compare import (
     PARTS_BYTES,
     PIECE,
@@ -29,6 +29,7 @@ from daskim.stages.similarities.compare import (
     part_bytes,
 )
 from daskim.stages.similarities.copies import all_copies
+from daskim.stages.similarities.deliveries import forget_older, listed_in, still_candidates
 from daskim.stages.similarities.pictures import NAME, READ, shown
 from daskim.store import block_bounds
 
@@ -52,14 +53,81 @@ def threshold_of(settings: Settings) -> float:
 
 def _run(context: Context) -> dict[str, Any]:
     run, settings, size = context.run, context.settings, context.known
-    sealed = run.facts("candidates")
-    name, everything = settings.similarities.name, settings.candidates.method == "all"
+    everything = settings.candidates.method == "all"
     first = np.asarray(run.read_table("representatives", ["first"])["first"])
     apart = settings.candidates.across == "splits"
     masks = np.asarray(run.read_table("representatives", ["splits"])["splits"]) if apart else None
     if masks is not None:
         run.save(masks, "partial", NAME, "masks.npy")
-    rows = _rows(context, first, everything)
+    job, rows, lost = _job(context, _rows(context, first, everything))
+    if everything:
+        ordered, squares, ranges = _squares(rows, masks, min(SQUARE, max(job.tile, 8)))
+        run.save(ordered, "partial", NAME, "rows.npy")
+        keys = [f"{i:05d}-{j:05d}" for i, j in ranges]
+        infos = context.engine.each(
+            NAME, "square", keys, [(job, squares[i], squares[j]) for i, j in ranges], compare_tile
+        )
+    else:
+        run.save(rows, "partial", NAME, "rows.npy")
+        delivery = run.facts("candidates")["delivery"]
+        forget_older(run, delivery)
+        keys = parts_of(run, "candidates", delivery)
+        infos = context.engine.each(NAME, "part", keys, [(job, lost) for _ in keys], compare_part)
+    if not keys:
+        _empty(context, job.similarity().reports)
+    facts = _finished(context, job, _counts(infos, size.possible), first, keys, int(lost.size))
+    if not everything:
+        facts["recall"] = _recall(context, job, rows, facts)
+    _say(context, facts)
+    return facts
+
+
+def _update(context: Context, change: Change) -> dict[str, Any] | None:
+    """Compare the new candidates of a delivery, and leave the pairs that are candidates no more.
+
+    Images at another size than the standard one would have to be read again: then all is done again. The recall stays
+    that of the run's first images: to estimate it, all images would be read.
+    """
+    run, settings, size = context.run, context.settings, context.known
+    chosen = run.facts("candidates")
+    standard = settings.similarities.size in ("standard", settings.images.size)
+    if "delivery" not in chosen or not chosen["delivery"].startswith(change.mark) or not standard:
+        return None
+    before = run.facts(NAME)
+    first = np.asarray(run.read_table("representatives", ["first"])["first"])
+    job, rows, lost = _job(context, _rows(context, first, False))
+    run.save(rows, "partial", NAME, "rows.npy")
+    keys = parts_of(run, "candidates", f"{change.mark}-new-")
+    infos = context.engine.each(NAME, f"{change.mark}-part", keys, [(job, lost) for _ in keys], compare_part)
+    old = [key for key in run.parts("pairs") if not key.startswith((change.mark, "copies"))]
+    still_candidates(run, old, change)
+    counted = _counts(infos, size.possible)
+    for name in ("compared", "listed", "near"):
+        counted[f"new_{name}"] = counted[name]
+    counted["compared"] += before["compared"]
+    counted["compared_share"] = counted["compared"] / max(1, size.possible)
+    counted["by_level"] = _levels_of(counted["by_level"], before["by_level"], size.possible)
+    counted["listed"], counted["near"] = listed_in(run, [*old, *keys], job.threshold)
+    facts = _finished(context, job, counted, first, [*old, *keys], int(lost.size))
+    facts["recall"] = before["recall"]
+    forget_older(run, change.mark)
+    context.say(
+        f"similarities: {facts['new_compared']:,} new pairs compared in pixels, {facts['new_near']:,} of them at or "
+        f"above {job.threshold:g}; {facts['near']:,} in all"
+    )
+    return facts
+
+
+def _levels_of(new: dict[str, Any], old: dict[str, Any], possible: int) -> dict[str, Any]:
+    """Pairs by the level that they reached, of all deliveries together."""
+    pairs = {key: sum(level.get(key, {"pairs": 0})["pairs"] for level in (new, old)) for key in sorted({*new, *old})}
+    return {key: {"pairs": count, "share": count / max(1, possible)} for key, count in pairs.items()}
+
+
+def _job(context: Context, rows: np.ndarray) -> tuple[Job, np.ndarray, np.ndarray]:
+    """What every task shares, the rows that can be seen, and those that cannot."""
+    run, settings, size = context.run, context.settings, context.known
+    name, everything = settings.similarities.name, settings.candidates.method == "all"
     view, lost = shown(context, find("similarities", name).of, rows)
     if lost.size:
         context.say(f"similarities: {lost.size} images cannot be read at {settings.similarities.size}: left out")
@@ -69,35 +137,30 @@ def _run(context: Context) -> dict[str, Any]:
     tile = max(1, min(size.rows, TILE_BYTES // part_bytes(similarity, view.shape, dtype)))
     record = run.read_json("state", NAME, "stage.json") or {}
     token = f"{record.get('fingerprint', '')} {run.array('images').attrs['made']} {view.made}"
-    job = Job(view, name, everything, threshold_of(settings), tile, token, apart)
-    if everything:
-        ordered, squares, ranges = _squares(rows, masks, min(SQUARE, max(tile, 8)))
-        run.save(ordered, "partial", NAME, "rows.npy")
-        keys = [f"{i:05d}-{j:05d}" for i, j in ranges]
-        infos = context.engine.each(
-            NAME, "square", keys, [(job, squares[i], squares[j]) for i, j in ranges], compare_tile
-        )
-    else:
-        run.save(rows, "partial", NAME, "rows.npy")
-        keys = run.parts("candidates")
-        infos = context.engine.each(NAME, "part", keys, [(job, lost) for _ in keys], compare_part)
-    if not keys:
-        _empty(context, similarity.reports)
-    facts = _counts(infos, size.possible)
-    copies, alike = all_copies(run, first, keys, settings.candidates.max_pairs, job.threshold)
-    facts.update(
-        name=name,
-        min_similarity=job.threshold,
-        size="x".join(map(str, view.shape[:2])) if find("similarities", name).of == "pixels" else "coefficients",
-        unreadable=int(lost.size),
-        copies=copies,
-        listed=facts["listed"] + copies,
-        near=facts["near"] + alike,
-    )
-    if not everything:
-        facts["recall"] = _recall(context, job, rows, facts)
-    _say(context, facts, sealed)
-    return facts
+    across = settings.candidates.across == "splits"
+    return Job(view, name, everything, threshold_of(settings), tile, token, across), rows, lost
+
+
+def _finished(
+    context: Context, job: Job, facts: dict[str, Any], first: np.ndarray, keys: list[str], lost: int
+) -> dict[str, Any]:
+    """Write the pairs of copies; the facts."""
+    run = context.run
+    for key in run.parts("pairs"):  # those of an earlier delivery
+        if key.startswith("copies"):
+            run.remove("tables", "pairs", f"{key}.parquet")
+    copies, alike = all_copies(run, first, keys, context.settings.candidates.max_pairs, job.threshold)
+    shape, of = job.shown.shape, find("similarities", job.name).of
+    return {
+        **facts,
+        "name": job.name,
+        "min_similarity": job.threshold,
+        "size": "x".join(map(str, shape[:2])) if of == "pixels" else "coefficients",
+        "unreadable": lost,
+        "copies": copies,
+        "listed": facts["listed"] + copies,
+        "near": facts["near"] + alike,
+    }
 
 
 def _squares(
@@ -127,7 +190,7 @@ def _rows(context: Context, first: np.ndarray, everything: bool) -> np.ndarray:
         status = run.read_table("images", ["row", "status"]).to_pandas().sort_values("row")["status"].to_numpy()
         return alone[status[alone] == "ok"]
     used = np.zeros(len(first), dtype=bool)
-    for key in run.parts("candidates"):
+    for key in parts_of(run, "candidates", run.facts("candidates")["delivery"]):
         part = run.read_part("candidates", key, ["a", "b"])
         used[np.asarray(part["a"])] = True
         used[np.asarray(part["b"])] = True
@@ -204,7 +267,7 @@ def _looked_up(context: Context, rows: np.ndarray) -> np.ndarray:
     return some if len(some) else rows
 
 
-def _say(context: Context, facts: dict[str, Any], candidates: dict[str, Any]) -> None:
+def _say(context: Context, facts: dict[str, Any]) -> None:
     recall = facts.get("recall")
     more = f", and {100 * recall['compared_share']:.3g} % to estimate the recall" if recall else ""
     context.say(
@@ -272,6 +335,7 @@ STAGE = Stage(
     run=_run,
     need=_need,
     versions=lambda settings: similarity_versions(settings),
+    update=_update,
 )
 
 

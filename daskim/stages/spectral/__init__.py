@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from daskim.kept import order_of
 from daskim.kernels.embedding import DENSE_ROWS
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
@@ -44,7 +45,7 @@ def _run(context: Context) -> dict[str, Any]:
     if by == "spectral":
         label, distance, facts = by_spectrum(context, wanted)
     elif by == "threshold":
-        label, distance, facts = by_threshold(run, rows)
+        label, distance, facts = by_threshold(run, rows, order_of(run, context.known.n)[rows])
         if settings.clusters.n_clusters not in (None, "auto"):
             context.say(f"{NAME}: clusters.by = threshold: min_similarity decides, not clusters.n_clusters")
     else:

@@ -15,22 +15,30 @@ from daskim.store import Run
 __all__ = ["by_medoids", "by_threshold"]
 
 
-def by_threshold(run: Run, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def by_threshold(run: Run, rows: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """The leader of each readable image, 1 - similarity to it, and facts.
 
-    Images are asked in the order of their number of pairs at or above min_similarity, ties by row; one that has no
-    leader among its pairs leads. Every other image goes to the most similar leader it has such a pair with, ties to the
-    first row: no chain joins images that are not alike. Exact duplicates have the same pairs, and so the same leader.
+    Images are asked in the order of their number of pairs at or above min_similarity, ties by their place in the
+    listing; one that has no leader among its pairs leads. Every other image goes to the most similar leader it has such
+    a pair with, ties to the first in the listing: no chain joins images that are not alike. Exact duplicates have the
+    same pairs, and so the same leader.
+
+    Parameters
+    ----------
+    rows : ndarray, int64, ascending
+        Readable images.
+    place : ndarray, int64
+        The place of each of them in the listing (`daskim.kept.order_of`).
     """
     least = float(run.facts("similarities")["min_similarity"])
     a, b, similarity, _ = _pairs(run, rows, least)
     n = len(rows)
     degree = np.bincount(a, minlength=n) + np.bincount(b, minlength=n)
-    leads = follow_links(np.argsort(-degree, kind="stable"), a, b, np.zeros(n, dtype=bool)) == np.arange(n)
+    leads = follow_links(np.lexsort((place, -degree)), a, b, np.zeros(n, dtype=bool)) == np.arange(n)
     one, other, value = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([similarity, similarity])
     found = leads[other] & ~leads[one]
     one, other, value = one[found], other[found], value[found]
-    order = np.lexsort((other, -value, one))
+    order = np.lexsort((place[other], -value, one))
     image, at = np.unique(one[order], return_index=True)
     label, distance = np.arange(n), np.zeros(n)
     label[image], distance[image] = other[order][at], 1.0 - value[order][at]

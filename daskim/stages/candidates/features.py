@@ -1,0 +1,93 @@
+"""Coarse features of every image: its forms in the leading cosines, the array `coarse`."""
+
+from __future__ import annotations
+
+import math
+
+import dask.array as da
+import numpy as np
+
+from daskim.kept import take
+from daskim.kernels.coarse import cosine_directions, forms, width
+from daskim.renewal import renew_rows
+from daskim.settings import Candidates
+from daskim.stages import Change, Context
+from daskim.stages.candidates.rows import NAME
+from daskim.store import Run
+
+__all__ = ["features", "form_count", "forms_of", "renew_features", "views_bytes"]
+
+# Images whose forms are made together, and that are projected by one task. Constants: the last bits of products may
+# depend on them, and nothing may depend on the blocks of the run. Fewer where images are large: so many values of
+# pixels at most.
+VIEW, VIEW_PIXELS = 256, 2**21
+PROJECT, PIXELS = 2048, 2**25
+
+
+def form_count(settings: Candidates) -> int:
+    """Forms in which each image is looked up."""
+    return (1 + len(settings.crops)) * (2 if settings.mirror else 1)
+
+
+def _rows(most: int, pixels: int, bound: int) -> int:
+    return max(1, min(most, bound // pixels))
+
+
+def views_bytes(n: int, pixels: int, channels: int, forms: int, k: int) -> int:
+    """What a task holds at most while it makes forms of images and projects them."""
+    view = min(n, _rows(VIEW, pixels, VIEW_PIXELS)) * (16 * pixels + 24 * forms * width(channels))
+    return view + min(n, _rows(PROJECT, pixels, PIXELS)) * (2 * pixels + 8 * forms * k)
+
+
+class _Projector:
+    """All forms of a block of images in the leading directions."""
+
+    def __init__(self, settings: Candidates, channels: int) -> None:
+        self.settings = settings
+        self.directions = cosine_directions(channels, settings.directions)
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        return project(block, self.directions, self.settings)
+
+
+def project(images: np.ndarray, directions: np.ndarray, settings: Candidates) -> np.ndarray:
+    """Forms of images in the leading directions, unit norm; shape (b, forms * k), float32."""
+    out = np.empty((len(images), form_count(settings), directions.shape[1]), dtype=np.float32)
+    view = _rows(VIEW, math.prod(images.shape[1:]), VIEW_PIXELS)
+    for start in range(0, len(images), view):
+        found = forms(images[start : start + view], settings.crops, mirror=settings.mirror) @ directions
+        norm = np.sqrt(np.einsum("bfk,bfk->bf", found, found))
+        out[start : start + view] = found / np.where(norm > 1e-3, norm, np.inf)[..., None].astype(np.float32)
+    return out.reshape(len(images), -1)
+
+
+def features(context: Context) -> None:
+    """Leave the array `coarse` (n, forms * k) in the run."""
+    run, size, settings = context.run, context.known, context.settings.candidates
+    project_rows = _rows(PROJECT, size.pixels, PIXELS)
+    projector = _Projector(settings, size.channels)
+    columns = form_count(settings) * projector.directions.shape[1]
+    if not any(key.startswith("coarse-0") for key in run.marked(NAME)):
+        run.create_array("coarse", (size.n, columns), "f4", min(project_rows, size.n))
+    images = da.from_zarr(run.array("images")).rechunk((project_rows, -1, -1, -1))
+    coarse = images.map_blocks(
+        projector,
+        dtype="f4",
+        drop_axis=[1, 2, 3],
+        new_axis=[1],
+        chunks=(images.chunks[0], (columns,)),
+        meta=np.empty((0, 0), dtype="f4"),
+    )
+    context.engine.materialise(NAME, "coarse", coarse, "coarse")
+
+
+def renew_features(context: Context, change: Change) -> None:
+    """The features of the images that a delivery added."""
+    size, settings = context.known, context.settings.candidates
+    projector = _Projector(settings, size.channels)
+    renew_rows(context.engine, NAME, f"{change.mark}-coarse", change.added, size.n, "coarse", projector)
+
+
+def forms_of(run: Run, rows: np.ndarray, settings: Candidates) -> np.ndarray:
+    """Features of some images, shape (len(rows), forms, k)."""
+    return take(run, "coarse", rows).reshape(len(rows), form_count(settings), -1)
