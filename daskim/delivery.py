@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskim.errors import SettingsError
-from daskim.kept import ORDER
+from daskim.kept import ORDER, order_of
 from daskim.reading import listing_of
 from daskim.stages import Change, Context
 from daskim.stages.index import facts_of
@@ -65,13 +65,15 @@ def close(run: Run, record: dict[str, Any]) -> None:
     run.remove(*WHERE)
 
 
-def open_delivery(context: Context, facts: dict[str, Any]) -> Delivery | None:
+def open_delivery(context: Context, facts: dict[str, Any], *, apart: bool = False) -> Delivery | None:
     """List the source again and write down what changed; None where nothing did.
 
     Parameters
     ----------
     facts : dict
         Of the sealed stage `index`.
+    apart : bool
+        The source is another one than the run's: all its images are new, and the others stay what they are.
 
     Raises
     ------
@@ -81,22 +83,22 @@ def open_delivery(context: Context, facts: dict[str, Any]) -> Delivery | None:
     run, source = context.run, context.settings.source
     if source.limit is not None or source.sample is not None:
         raise SettingsError(
-            "--update does not go with source.limit or source.sample: a part of the source has no deliveries",
+            "source.limit and source.sample: a part of the source has no deliveries",
             "Leave them out and choose another --run.",
         )
     listing = listing_of(source, context.source_options)
-    held = run.read_table("index")
-    now = listing.table
-    at = pc.index_in(now["id"], held["id"].combine_chunks()).to_numpy(zero_copy_only=False)  # nan: a new one
-    new = np.flatnonzero(np.isnan(at))
-    old = np.flatnonzero(~np.isnan(at))
+    held, now = run.read_table("index"), listing.table
+    if apart:
+        now = _named_apart(held, now)
+    at = pc.fill_null(pc.index_in(now["id"], held["id"].combine_chunks()), -1).to_numpy()
+    new, old = np.flatnonzero(at < 0), np.flatnonzero(at >= 0)
     row = at[old].astype(np.int64)
     was, there = held.take(pa.array(row)), now.take(pa.array(old))
     back = _equal_to(was["status"], DELETED)
     changed = back | _changed(was, there)
     relabelled = ~changed & _differ(was, there, TOLD)
     live = ~_equal_to(held["status"], DELETED)
-    gone = np.setdiff1d(np.flatnonzero(live), row)
+    gone = np.zeros(0, dtype=np.int64) if apart else np.setdiff1d(np.flatnonzero(live), row)
     before = held.num_rows
     counts = {
         "new": len(new),
@@ -104,25 +106,44 @@ def open_delivery(context: Context, facts: dict[str, Any]) -> Delivery | None:
         "back": int(back.sum()),
         "deleted": len(gone),
         "relabelled": int(relabelled.sum()),
-        "unchanged": int((~changed & ~relabelled).sum()),
+        "unchanged": int(live.sum()) if apart else int((~changed & ~relabelled).sum()),
     }
     if not any(count for name, count in counts.items() if name != "unchanged"):
         return None
-    number = int(facts.get("delivery", 0)) + 1
     change = Change(
-        number=number,
+        number=int(facts.get("delivery", 0)) + 1,
         before=before,
         added=np.concatenate([np.sort(row[changed]), before + np.arange(len(new))]),
         removed=np.sort(np.concatenate([row[changed & ~back], gone])),
         told=np.sort(np.concatenate([gone, row[relabelled]])),
     )
-    order = np.full(before + len(new), now.num_rows, dtype=np.int64)
-    order[np.concatenate([row, before + np.arange(len(new))])] = np.concatenate([old, new])
-    run.save(order, *WHERE, "order.npy")
     _write_down(run, change, counts, listing.ignored)
-    _table(run, held, now, row, old, new, gone, number)
-    run.write_json({"number": number, "before": before, "counts": counts}, *WHERE, "open.json")
+    _write_order(run, before, row, old, new, now.num_rows, apart=apart)
+    _write_index(run, held, now, row, old, new, gone, change.number)
+    run.write_json({"number": change.number, "before": before, "counts": counts}, *WHERE, "open.json")
     return Delivery(change, counts)
+
+
+def _named_apart(held: pa.Table, now: pa.Table) -> pa.Table:
+    """The images of another source, with names that none of the run has."""
+    taken = set(held["id"].to_pylist())
+    prefix, number = "", 1
+    while any(prefix + name in taken for name in now["id"].to_pylist()):
+        prefix, number = f"new-{number}/", number + 1
+    at = now.schema.get_field_index("id")
+    return now.set_column(at, "id", pc.binary_join_element_wise(pa.scalar(prefix), now["id"], ""))
+
+
+def _write_order(
+    run: Run, before: int, row: np.ndarray, old: np.ndarray, new: np.ndarray, listed: int, *, apart: bool
+) -> None:
+    """The place of each row in the listing; of another source, after all of the run."""
+    order = np.full(before + len(new), listed, dtype=np.int64)
+    if apart:
+        order = np.concatenate([order_of(run, before), before + np.arange(len(new))])
+    else:
+        order[np.concatenate([row, before + np.arange(len(new))])] = np.concatenate([old, new])
+    run.save(order, *WHERE, "order.npy")
 
 
 def kept_before(run: Run, change: Change) -> np.ndarray:
@@ -139,7 +160,7 @@ def _write_down(run: Run, change: Change, counts: dict[str, int], ignored: dict[
     run.save(rows.astype(np.int64), *WHERE, "kept.npy")
 
 
-def _table(
+def _write_index(
     run: Run,
     held: pa.Table,
     now: pa.Table,

@@ -134,7 +134,7 @@ def difference(one: FinishedRun, two: FinishedRun) -> Difference:
     Memory: a few columns of the tables `images` and `plan` of both runs.
     """
     columns = ["id", "status", "reason"]
-    before, after = (run.table("images", columns).set_index("id") for run in (one, two))
+    before, after = (run.present(columns).set_index("id") for run in (one, two))
     common = before.index.intersection(after.index)
     broken, readable = _statuses(before.loc[common], after.loc[common])
     found = Difference(

@@ -26,6 +26,7 @@ OF_COMPARE = ("leakage", "exact_leakage", "leakage_share", "conflicts")
 OF_PLANS = ("drops", "drop_share")
 OF_REDUCE = ("influential",)
 OF_SIMILARITY = ("anomalies",)
+OF_AGAINST = ("known", "known_share", "known_conflicts")
 # What a condition may name.
 NAMES = {
     "leakage": "evaluated images with a twin in another split (compare)",
@@ -36,6 +37,9 @@ NAMES = {
     "drop_share": "their share of all images",
     "influential": "images that are alike to one of another label (reduce)",
     "anomalies": "images that are alike to no other (reduce --method similarity)",
+    "known": "images with a twin in the other run (reduce --against)",
+    "known_share": "their share of the images (reduce --against)",
+    "known_conflicts": "images with a twin of another label in the other run (reduce --against)",
     "exact": "exact duplicates of an earlier image",
     "near": "pairs at or above min_similarity (method similarity, compare)",
     "broken": "images that cannot be read",
@@ -88,7 +92,7 @@ def parse_condition(text: str) -> Condition:
     return Condition(text.strip(), name, sign, bound)
 
 
-def refuse_blind(conditions: Sequence[Condition], method: str, *, plans: bool) -> None:
+def refuse_blind(conditions: Sequence[Condition], method: str, *, plans: bool, against: bool = False) -> None:
     """End before the work where a condition names what a run of this method does not look for.
 
     Parameters
@@ -97,6 +101,8 @@ def refuse_blind(conditions: Sequence[Condition], method: str, *, plans: bool) -
         wavelet, similarity or compare.
     plans : bool
         Whether the run makes a plan.
+    against : bool
+        Whether the images are looked up in another run.
 
     Raises
     ------
@@ -104,6 +110,7 @@ def refuse_blind(conditions: Sequence[Condition], method: str, *, plans: bool) -
     """
     blind: set[str] = set() if plans else set(OF_PLANS)
     blind |= set(OF_REDUCE) if method == "compare" else set(OF_COMPARE)
+    blind |= set() if against else set(OF_AGAINST)
     blind |= set(OF_SIMILARITY) if method != "similarity" else set()
     for condition in conditions:
         if condition.name in blind:
@@ -146,6 +153,12 @@ def value_of(name: str, summary: Mapping[str, Any]) -> float:
             exact_leakage=leakage["exact"],
             conflicts=leakage["conflicts"],
             leakage_share=leakage["images"] / max(1, leakage["evaluated"]),
+        )
+    if (against := summary.get("against")) is not None:
+        known.update(
+            known=against["known"],
+            known_share=against["known"] / max(1, against["images"]),
+            known_conflicts=against["conflicts"],
         )
     if name not in known:
         raise SettingsError(

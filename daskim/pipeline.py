@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from daskim.against import begin_against, twins
 from daskim.compute.machine import PeakMemory
-from daskim.delivery import Delivery, close, index_facts, kept_before, open_delivery, under_way
+from daskim.delivery import Delivery, close, history, index_facts, kept_before, open_delivery, under_way
 from daskim.errors import SettingsError, StaleRun, nearest
 from daskim.lake import RUN_MARK
 from daskim.plugins import find, transform_of
@@ -108,7 +109,9 @@ def settled(settings: Settings, facts: Mapping[str, Any]) -> Settings:
     return settings.model_copy(update={"candidates": chosen})
 
 
-def execute(context: Context, *, restart: str | None = None, update: bool = False) -> dict[str, Any]:
+def execute(
+    context: Context, *, restart: str | None = None, update: bool = False, against: str | None = None
+) -> dict[str, Any]:
     """Run all stages of the method to the sealed plan; returns the summary, which is also left in the run.
 
     Parameters
@@ -117,6 +120,9 @@ def execute(context: Context, *, restart: str | None = None, update: bool = Fals
         A stage that is done again, with all that follow it.
     update : bool
         Of a finished run: list the source again and take in what is new, changed and gone (`daskim.delivery`).
+
+    against : str, optional
+        A finished run that the images are compared with (`daskim.against`).
 
     Raises
     ------
@@ -128,6 +134,10 @@ def execute(context: Context, *, restart: str | None = None, update: bool = Fals
     started = time.monotonic()
     stages = stages_of(context.settings)
     context.grows = update
+    if against is not None:
+        _begin_against(context, stages, against)
+    elif context.run.exists("below.json"):
+        raise SettingsError(f"{context.run.url} is compared with another run", "Give --against again, to go on.")
     if restart is not None:
         if under_way(context.run) is not None:
             raise SettingsError(f"--restart {restart}: a delivery is under way", "Finish it first, without --restart.")
@@ -140,6 +150,8 @@ def execute(context: Context, *, restart: str | None = None, update: bool = Fals
         if "index" in there:
             context.settings = settled(context.settings, there["index"]["facts"])
         delivery = under_way(context.run)
+        if against is not None and delivery is None and not history(context.run):
+            delivery = open_delivery(context, there["index"]["facts"], apart=True)
         for stage in stages:
             _refuse_stale(context, stage, there, of_a_delivery=delivery is not None)
         if update and delivery is None:
@@ -170,6 +182,8 @@ def execute(context: Context, *, restart: str | None = None, update: bool = Fals
         more = "" if update else ": --update would take in what is new in the source"
         context.engine.progress.say(f"nothing was left to do{more}")
     summary = summary_of(context, stages, seals, memory.bytes, time.monotonic() - started)
+    if against is not None:
+        _tell_against(context, summary, against)
     if delivery is not None:
         record = _record(context, delivery, summary["seconds_total"])
         summary["delivery"] = record
@@ -194,6 +208,28 @@ def _delivered(context: Context, stages: tuple[Stage, ...], there: dict[str, dic
     for name in AFTERWARDS:
         context.run.remove(*name.split("/"))
     return delivery
+
+
+def _begin_against(context: Context, stages: tuple[Stage, ...], against: str) -> None:
+    """Put the run on top of another one; its index is from now on that of another source."""
+    context.theirs = begin_against(context.run, against)
+    sealed = _seal(context, index.STAGE)
+    if sealed is not None:
+        recipe = _recipe(context, index.STAGE, {})
+        mark = fingerprint(recipe)
+        context.run.write_json({"fingerprint": mark, "recipe": recipe}, "state", "index", "stage.json")
+        context.run.write_json({**sealed, "fingerprint": mark}, "state", "index", "sealed.json")
+
+
+def _tell_against(context: Context, summary: dict[str, Any], against: str) -> None:
+    """How much of the delivery the other run knows."""
+    found = twins(context.run, context.theirs, float(context.run.facts("similarities")["min_similarity"]))
+    summary["against"] = {"run": against, **found}
+    summary["n_images"] = found["images"]
+    context.say(
+        f"against {against}: {found['known']:,} of {found['images']:,} images are known there ({found['exact']:,} "
+        f"exact), {found['conflicts']:,} of them under another label"
+    )
 
 
 def _record(context: Context, delivery: Delivery, seconds: float) -> dict[str, Any]:
@@ -343,6 +379,7 @@ def _one_stage(
         "blocks": context.engine.computed.get(stage.name, 0) + context.engine.resumed.get(stage.name, 0),
         "notes": [note for note in context.notes if note.startswith((f"{stage.name}:", "warning:"))],
     }
+    context.engine.held()
     context.run.write_json(seal, "state", stage.name, "sealed.json")
     if delivery is not None:
         context.run.remove("state", stage.name, "blocks")  # or they would grow with every delivery

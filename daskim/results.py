@@ -79,6 +79,14 @@ class FinishedRun:
         """Any table of the run."""
         return self.store.read_table(name, columns).to_pandas()
 
+    def present(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """The table `images` without tombstones of deleted images, and without those of a run that it is against."""
+        asked = None if columns is None else list(dict.fromkeys([*columns, "row", "status"]))
+        table = self.table("images", asked)
+        below = self.store.below()
+        table = table[(table["status"] != DELETED) & (table["row"] >= (0 if below is None else below[1]))]
+        return table if columns is None else table[columns]
+
     def standard(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Images of the run in standard form: shape (len(rows), h, w, c), uint8; zeros where one is broken."""
         return take(self.store, "images", np.asarray(rows, dtype=np.int64))
@@ -114,7 +122,7 @@ class FinishedRun:
     @cached_property
     def images(self) -> pd.DataFrame:
         images = self.table("images")
-        return images[images["status"] != DELETED]
+        return images[images["status"] != DELETED]  # also those of a run that this one is against: pairs name them
 
     @cached_property
     def plan(self) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskim.results import FinishedRun
-from daskim.statuses import READABLE
+from daskim.statuses import DELETED, READABLE
 
 __all__ = ["BROKEN", "LISTED", "broken_files", "decisions"]
 
@@ -22,8 +22,9 @@ def broken_files(run: FinishedRun) -> tuple[list[dict[str, Any]], int]:
     """id, status, reason of the first `BROKEN` images that cannot be read, and how many there are."""
     found: list[dict[str, Any]] = []
     total = 0
+    no_matter = pa.array([*READABLE, DELETED], pa.string())
     for batch in run.store.batches("images", ["row", "id", "label", "split", "status", "reason"]):
-        inside = batch.filter(pc.invert(pc.is_in(batch["status"], pa.array(READABLE, batch["status"].type))))
+        inside = batch.filter(pc.invert(pc.is_in(batch["status"], no_matter)))
         total += inside.num_rows
         found += inside.slice(0, max(0, BROKEN - len(found))).to_pylist()
     return found, total

@@ -211,7 +211,7 @@ def _class_name(label: str) -> str:
 def classes_of(run: FinishedRun) -> list[tuple[str, int, int]]:
     """(label, images, redundant), the largest share of redundant images first."""
     planned = run.has("plan")
-    table = run.table("plan", ["label", "decision"]) if planned else run.table("images", ["label"])
+    table = run.table("plan", ["label", "decision"]) if planned else run.present(["label"])
     if table["label"].isna().all():
         return []
     gone = table["decision"] == "drop" if planned else pd.Series(False, index=table.index)

@@ -95,7 +95,7 @@ def _anomalies(run: FinishedRun, most: int) -> list[dict[str, Any]]:
 
 
 def _broken(run: FinishedRun, most: int) -> list[dict[str, Any]]:
-    table = run.table("images", ["row", "id", "status", "reason"])
+    table = run.present(["row", "id", "status", "reason"])
     bad = table[~table["status"].isin(READABLE)].sort_values("row")
     return _records(bad[["id", "status", "reason"]], most)
 

@@ -136,6 +136,8 @@ class Context:
         Deliveries are to come: blocks are made for more images than there are.
     stay : ndarray, int64, optional
         After a delivery, the rows that the plan before it kept.
+    theirs : int
+        With --against, rows of the run that the images are compared with: they are no part of the plan.
     """
 
     run: Run
@@ -146,6 +148,7 @@ class Context:
     notes: list[str] = field(default_factory=list)
     grows: bool = False
     stay: np.ndarray | None = None
+    theirs: int = 0
 
     def say(self, text: str) -> None:
         """A line on the terminal, kept in the summary."""

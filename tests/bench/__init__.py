@@ -11,6 +11,7 @@ from dataclasses import dataclass
 __all__ = ["BENCHMARKS", "Options"]
 
 BENCHMARKS = {
+    "deliveries": "a lake taken in by ten deliveries, against one run of all",
     "decode": "JPEG to standard pixels, against Pillow",
     "wavelets": "integer Haar and db2, against PyWavelets looped and batched",
     "columns": "column choice by the Gram matrix, against QR trees, dask's tsqr and LAPACK",
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "spectrum": "spectra by blocks and by Lanczos quadrature, against dense eigenvalues",
     "edits": "which edits each similarity joins with their original, and what it joins wrongly",
     "training": "what the reduction costs a model: accuracies of a small net (needs torch; half an hour)",
+    "lake": "the whole job in a bucket of an S3 server on this machine, against a disk (minutes)",
     "reduce": "the whole job by stages, in processes of its own (minutes)",
 }
 

@@ -59,7 +59,7 @@ def issues_of(run: FinishedRun) -> pd.DataFrame:
     contested = _contested(run)
     table["is_label_conflict_issue"] = [row in contested for row in table["row"].tolist()]
     table["label_conflict_score"] = np.where(table["is_label_conflict_issue"], 0.0, 1.0)
-    return table
+    return table[table["row"].isin(run.present(["row"])["row"])].reset_index(drop=True)
 
 
 def _neighbours(run: FinishedRun) -> dict[int, list[int]]:

@@ -34,7 +34,7 @@ def write(run: FinishedRun, path: str, storage_options: Mapping[str, Any] | None
 
 def plan_of(run: FinishedRun) -> pd.DataFrame:
     """One row an image, in the order of the rows."""
-    table = run.table("images", ["row", "id", "uri", "label", "split", "status"])
+    table = run.present(["row", "id", "uri", "label", "split", "status"])
     if run.has("plan"):
         plan = run.table("plan", ["row", "decision", "kept_id", "similarity", "rule", "cluster"])
         table = table.merge(plan, on="row", how="left", validate="one_to_one")

@@ -56,7 +56,7 @@ def write(run: FinishedRun, path: str, storage_options: Mapping[str, Any] | None
 
 def samples_of(run: FinishedRun) -> list[dict[str, Any]]:
     """One sample an image, in the order of the rows. Tags: its split, drop or review, influential, leaked."""
-    table = run.table("images", ["row", "id", "uri", "label", "split", "status"]).set_index("row")
+    table = run.present(["row", "id", "uri", "label", "split", "status"]).set_index("row")
     if run.has("plan"):
         plan = run.table("plan", ["row", "decision", "rule", "kept_id", "similarity", "cluster"]).set_index("row")
         table = table.join(plan)

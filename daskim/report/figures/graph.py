@@ -127,7 +127,8 @@ def _kinds(run: FinishedRun, rows: list[int]) -> tuple[dict[int, int], tuple[tup
         return {row: 2 if row in contested else 0 if row in ours else 1 for row in rows}, SIDES
     if not run.has("plan"):
         return dict.fromkeys(rows, 0), COLOURS[:1]
-    plan = run.table("plan", ["row", "decision", "rule"]).set_index("row").loc[rows]
+    # of a run that this one is against, images have no decision here
+    plan = run.table("plan", ["row", "decision", "rule"]).set_index("row").reindex(rows)
     kind = np.where(plan["rule"] == "influential", 2, np.where(plan["decision"] == "drop", 1, 0))
     return dict(zip(rows, kind.tolist())), COLOURS
 

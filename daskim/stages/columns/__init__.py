@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.linalg import solve_triangular
 
 from daskim.errors import SettingsError
 from daskim.kept import take
@@ -24,8 +25,8 @@ __all__ = ["STAGE", "choose_method"]
 # the same m as QR up to tau = 1e7 on three spectra). One decade is kept in hand.
 CHOLESKY_TAU = 1e7
 CHOLESKY_TAU_FLOAT = 1e6
-# The columns are chosen anew when the share of a delivery's energy outside them is more than so many times that of the
-# images by which they were chosen, and this much more. Rows of one task that measures it.
+# The columns are chosen anew when the share of a delivery's energy that they do not explain is more than so many times
+# that of the images by which they were chosen, and this much more. Rows of one task that measures it.
 DRIFT, DRIFT_SLACK = 2.0, 0.01
 DRIFT_ROWS = 2048
 # Whole numbers up to here are exact in float64.
@@ -70,33 +71,41 @@ def _run(context: Context) -> dict[str, Any]:
 
 
 def _update(context: Context, change: Change) -> dict[str, Any] | None:
-    """Keep the columns that were chosen, unless the images of the delivery have much of their energy elsewhere."""
+    """Keep the columns that were chosen, unless they say much less of the images of the delivery than of the others.
+
+    By R = [R11 R12; 0 R22] the other columns are W1 inv(R11) R12 and a remainder with the energy of R22: that of the
+    new images is measured with the same coefficients.
+    """
     run, facts = context.run, context.run.facts("columns")
-    kept = np.asarray(run.read_table("columns", ["kept"])["kept"])
-    if kept.all() or not len(change.added):
+    table = run.read_table("columns", ["kept", "pivot"])
+    kept = np.asarray(table["kept"])
+    if kept.all() or not kept.any() or not len(change.added):
         return facts
-    pivot = np.asarray(run.read_table("columns", ["pivot"])["pivot"])
+    order, m = np.argsort(np.asarray(table["pivot"])), int(kept.sum())
     r = np.asarray(run.array("columns_r")[:])
-    held = np.einsum("ij,ij->j", r, r)[pivot]  # energy of each column of W, which is that of its column of R
-    lost = float(held[~kept].sum() / held.sum())
+    run.save(order, "partial", "columns", "order.npy")
+    run.save(solve_triangular(r[:m, :m], r[:m, m:]), "partial", "columns", "explained.npy")
+    rest = float((r[m:] ** 2).sum() / (r**2).sum())
     keys = [f"{index:06d}" for index in range(-(-len(change.added) // DRIFT_ROWS))]
-    calls = [(change.added[t * DRIFT_ROWS : (t + 1) * DRIFT_ROWS], kept) for t in range(len(keys))]
-    infos = context.engine.each("columns", f"{change.mark}-drift", keys, calls, energy_block)
-    inside, outside = sum(info["inside"] for info in infos), sum(info["outside"] for info in infos)
-    new = outside / max(inside + outside, 1e-300)
-    if new > DRIFT * lost + DRIFT_SLACK:
+    calls = [(change.added[t * DRIFT_ROWS : (t + 1) * DRIFT_ROWS],) for t in range(len(keys))]
+    infos = context.engine.each("columns", f"{change.mark}-drift", keys, calls, unexplained_block)
+    now = sum(info["rest"] for info in infos) / max(sum(info["energy"] for info in infos), 1e-300)
+    if now > DRIFT * rest + DRIFT_SLACK:
         context.say(
-            f"columns: {100 * new:.2g} % of the energy of the new images lies outside the kept columns, "
-            f"{100 * lost:.2g} % of the others' did: they are chosen anew"
+            f"columns: the kept ones leave {100 * now:.2g} % of the energy of the new images unexplained, "
+            f"{100 * rest:.2g} % of the others': they are chosen anew"
         )
         return None
-    return {**facts, "lost_energy": lost, "lost_energy_of_delivery": new}
+    return {**facts, "unexplained": rest, "unexplained_of_delivery": now}
 
 
-def energy_block(run: Run, key: str, rows: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
-    """Sums of the squared coefficients of some images, inside and outside the kept columns."""
-    energy = np.einsum("ij,ij->j", block := take(run, "wavelets", rows).astype(np.float64), block)
-    return {"inside": float(energy[kept].sum()), "outside": float(energy[~kept].sum())}
+def unexplained_block(run: Run, key: str, rows: np.ndarray) -> dict[str, Any]:
+    """Energy of some images' coefficients, and of what the kept columns do not explain of the others."""
+    order, explained = (run.load("partial", "columns", name) for name in ("order.npy", "explained.npy"))
+    block = take(run, "wavelets", rows)[:, order].astype(np.float64)
+    m = len(explained)
+    rest = block[:, m:] - block[:, :m] @ explained
+    return {"rest": float((rest**2).sum()), "energy": float((block**2).sum())}
 
 
 def _by_pivots(context: Context, factor: qr.PivotedFactor, transform: Transform) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def _run(context: Context, follow: Follow, *, pairs: bool) -> dict[str, Any]:
     settle(table, verdicts.followers)
     min_per_class(table, settings.min_per_class)
     guard(run, table, settings.max_drop)
-    return {**write(run, table, pairs=pairs), **facts, "reviewed": verdicts.facts or None, **_stayed(context, table)}
+    made = write(run, table, pairs=pairs, theirs=context.theirs)
+    return {**made, **facts, "reviewed": verdicts.facts or None, **_stayed(context, table)}
 
 
 def _stayed(context: Context, table: pd.DataFrame) -> dict[str, int]:

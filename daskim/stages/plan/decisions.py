@@ -213,10 +213,10 @@ def guard(run: Run, table: pd.DataFrame, max_drop: float, remedy: str = FEWER) -
         )
 
 
-def write_plan(run: Run, table: pd.DataFrame) -> dict[str, Any]:
-    """Leave the table `plan` and the lists of ids; what they count."""
+def write_plan(run: Run, table: pd.DataFrame, theirs: int = 0) -> dict[str, Any]:
+    """Leave the table `plan` and the lists of ids, of the rows from `theirs` on; what they count."""
     ids = table["id"].to_numpy(dtype=object)
-    table = table[table["status"] != DELETED]
+    table = table[(table["status"] != DELETED) & (table["row"] >= theirs)]
     kept = table["kept_row"].to_numpy()
     plan = table[["row", "id", "uri", "label", "split", "decision"]].copy()
     plan["kept_id"] = pd.array([ids[row] if row >= 0 else None for row in kept], dtype="string")
@@ -236,8 +236,8 @@ def write_plan(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def write(run: Run, table: pd.DataFrame, *, pairs: bool) -> dict[str, Any]:
-    """Leave the tables and lists of the plan; `pairs` too where no stage before has left that table."""
+def write(run: Run, table: pd.DataFrame, *, pairs: bool, theirs: int = 0) -> dict[str, Any]:
+    """Leave the tables and lists of the plan, for rows from `theirs` on, and `pairs` where no stage before has."""
     if pairs:
         dropped = (table["decision"] == "drop").to_numpy()
         one, other = table["row"].to_numpy()[dropped], table["kept_row"].to_numpy()[dropped]
@@ -246,6 +246,7 @@ def write(run: Run, table: pd.DataFrame, *, pairs: bool) -> dict[str, Any]:
         run.write_part("pairs", "000000", pa.Table.from_pandas(found.sort_values(["a", "b"]), preserve_index=False))
     influential = table.loc[table["rule"] == "influential", ["row", "id", "uri", "cluster", "label", "labels", "split"]]
     influential = influential.sort_values(["cluster", "row"])
+    influential = influential[influential.groupby("cluster")["row"].transform("max") >= theirs]
     run.write_part("influential", "000000", pa.Table.from_pandas(influential, preserve_index=False))
     counts = {"n_influential": len(influential), "n_influential_clusters": int(influential["cluster"].nunique())}
-    return {**write_plan(run, table), **counts}
+    return {**write_plan(run, table, theirs), **counts}
