@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskim.errors import SettingsError
-from daskim.kept import ORDER, order_of
+from daskim.kept import NAMES, ORDER, order_of
 from daskim.reading import listing_of
 from daskim.stages import Change, Context
 from daskim.stages.index import facts_of
@@ -89,7 +89,8 @@ def open_delivery(context: Context, facts: dict[str, Any], *, apart: bool = Fals
     listing = listing_of(source, context.source_options)
     held, now = run.read_table("index"), listing.table
     if apart:
-        now = _named_apart(held, now)
+        now, prefix = _named_apart(held, now)
+        run.write_json({"prefix": prefix}, *NAMES)
     at = pc.fill_null(pc.index_in(now["id"], held["id"].combine_chunks()), -1).to_numpy()
     new, old = np.flatnonzero(at < 0), np.flatnonzero(at >= 0)
     row = at[old].astype(np.int64)
@@ -124,14 +125,14 @@ def open_delivery(context: Context, facts: dict[str, Any], *, apart: bool = Fals
     return Delivery(change, counts)
 
 
-def _named_apart(held: pa.Table, now: pa.Table) -> pa.Table:
-    """The images of another source, with names that none of the run has."""
+def _named_apart(held: pa.Table, now: pa.Table) -> tuple[pa.Table, str]:
+    """The images of another source, with names that none of the run has; and what their names now begin with."""
     taken = set(held["id"].to_pylist())
     prefix, number = "", 1
     while any(prefix + name in taken for name in now["id"].to_pylist()):
         prefix, number = f"new-{number}/", number + 1
     at = now.schema.get_field_index("id")
-    return now.set_column(at, "id", pc.binary_join_element_wise(pa.scalar(prefix), now["id"], ""))
+    return now.set_column(at, "id", pc.binary_join_element_wise(pa.scalar(prefix), now["id"], "")), prefix
 
 
 def _write_order(

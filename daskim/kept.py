@@ -9,10 +9,12 @@ import numpy as np
 
 from daskim.store import BlockCache, Run
 
-__all__ = ["CACHE_BYTES", "ORDER", "Kept", "exact_groups", "gather", "kept_of", "order_of", "parts_of", "take"]
+__all__ = ["CACHE_BYTES", "NAMES", "ORDER", "Kept", "exact_groups", "gather", "kept_of", "order_of", "parts_of", "take"]
 
 # Where a delivery leaves the place of each row in the listing.
 ORDER = ("frozen", "index", "order.npy")
+# And where it leaves what the ids of a run that is against another one begin with.
+NAMES = ("frozen", "index", "names.json")
 # Decoded blocks that a worker process keeps while it looks rows up.
 CACHE_BYTES = 384_000_000
 

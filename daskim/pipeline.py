@@ -239,9 +239,8 @@ def _record(context: Context, delivery: Delivery, seconds: float) -> dict[str, A
     read = context.engine.bytes_read()
     bytes_new = 0
     if len(delivery.change.added):
-        table = context.run.read_table("index", ["row", "bytes"])
-        sizes = np.asarray(table["bytes"])[delivery.change.added]
-        bytes_new = int(sizes[sizes > 0].sum())
+        table = context.run.read_table("images", ["row", "bytes"])
+        bytes_new = int(np.asarray(table["bytes"])[np.isin(np.asarray(table["row"]), delivery.change.added)].sum())
     context.say(f"delivery {delivery.change.number}: {told}; read {sum(read.values()) / 1e6:,.0f} MB of the run")
     return {
         "number": delivery.change.number,

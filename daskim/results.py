@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from daskim.errors import SettingsError, SourceError
-from daskim.kept import take
+from daskim.kept import NAMES, take
 from daskim.lake import Raw, read_images
 from daskim.settings import Settings, from_toml
 from daskim.statuses import DELETED
@@ -78,6 +78,11 @@ class FinishedRun:
     def table(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
         """Any table of the run."""
         return self.store.read_table(name, columns).to_pandas()
+
+    @cached_property
+    def prefix(self) -> str:
+        """What the ids of the images begin with beside their names in the source: of a run that is against another."""
+        return str((self.store.read_json(*NAMES) or {"prefix": ""})["prefix"])
 
     def present(self, columns: list[str] | None = None) -> pd.DataFrame:
         """The table `images` without tombstones of deleted images, and without those of a run that it is against."""

@@ -54,7 +54,7 @@ def plan_moves(
     records = undo_file.records() if undo_file.exists() else {}
     kinds, entries = [], []
     for row in table[mine].itertuples():
-        kind, entry = _entry(row, inputs)
+        kind, entry = _entry(row, inputs, found.prefix)
         if entry in records:
             kind = records[entry]["kind"]  # a link that has moved can no longer be seen to be one
         why = ""
@@ -90,11 +90,11 @@ def _root(given: str, options: Mapping[str, Any]) -> tuple[Place, bool]:
     return place, place.info()[0]
 
 
-def _entry(row: Any, inputs: list[tuple[Place, bool]]) -> tuple[str, str]:
+def _entry(row: Any, inputs: list[tuple[Place, bool]], prefix: str) -> tuple[str, str]:
     """What is to be moved for an image, "file" or "link", and its place in stored form."""
     root, folder = inputs[row.source]
     if row.format == "folder" and folder:
-        place = root.join(unescape(row.id))
+        place = root.join(unescape(row.id.removeprefix(prefix)))
         if place.fs is None and os.path.islink(place.path):
             return "link", place.url
         return "file", place.url

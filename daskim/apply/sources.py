@@ -66,7 +66,8 @@ def changes_since(
     new : int
     """
     source = found.settings.source
-    now = listing_of(source, options, whole=True).table.to_pandas().set_index("id")
+    now = listing_of(source, options, whole=True).table.to_pandas()
+    now = now.assign(id=found.prefix + now["id"]).set_index("id")
     mine = table[rows].set_index("id")
     there = now.reindex(mine.index)
     gone = ~mine.index.isin(now.index)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from daskim.api import compare, reduce
 from daskim.errors import BlockFailed, SettingsError, SourceError, StaleRun
+from daskim.jobs.apply import main as apply
 from daskim.jobs.reduce import main
 from daskim.results import FinishedRun
 from daskim.store import Run
@@ -299,6 +300,10 @@ def test_against_another_run(tmp_path: Path, pool: list[tuple[str, bytes]], caps
     assert len(found.plan) == told["images"] == len(pool[150:]) + 9
     assert (found.plan.set_index("id")["decision"][twins.loc[twins["kind"] == "exact", "id"]] == "drop").all()
     assert (tmp_path / "run" / "report.html").exists()
+    # what it proposes can be done: ids are told apart from those of the other run
+    assert found.prefix == "new-1/"
+    assert apply([found.run, "--to", str(tmp_path / "reduced"), "--execute"]) == 0
+    assert len(list((tmp_path / "reduced").rglob("*.png"))) == found.summary["n_keep"]
     # given again, nothing is left to do; from the command line too
     again = reduce(new, run=tmp_path / "run", against=tmp_path / "known")
     assert again.summary["plan_hash"] == found.summary["plan_hash"]
