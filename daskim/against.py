@@ -8,6 +8,7 @@ kind (exact or near), agreement of the labels (same, conflict, unknown).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,10 @@ import pyarrow as pa
 from daskim.errors import SettingsError, SourceError
 from daskim.kept import exact_groups
 from daskim.plugins import find
-from daskim.settings import Settings, from_toml
+from daskim.settings import PLUGINS, Settings, from_toml, refuse_code
 from daskim.store import Run
 
-__all__ = ["begin_against", "settings_of", "twins"]
+__all__ = ["begin_against", "own_counts", "settings_of", "twins"]
 
 # Arrays that a delivery reads old rows of.
 ARRAYS = ("images", "coarse", "signatures")
@@ -28,22 +29,29 @@ ARRAYS = ("images", "coarse", "signatures")
 PER_IMAGE = 5
 
 
-def settings_of(url: str, options: dict[str, Any]) -> Settings:
+def settings_of(url: str, options: dict[str, Any], trusted: Collection[str] = ()) -> Settings:
     """What a run was made with: how another set is compared with it.
+
+    Parameters
+    ----------
+    trusted : collection of str
+        Plug-ins from outside that they may name (`daskim.settings.refuse_code`).
 
     Raises
     ------
     SourceError
         There is no finished run.
     SettingsError
-        It cannot be compared with: it has no index to look images up in.
+        It cannot be compared with: it has no index to look images up in, or names code that is not trusted.
     """
     run = Run(url, options)
     if run.read_json("summary.json") is None:
         raise SourceError(f"--against {url}: no finished run", "Give the directory or URL that --run named.")
     if run.exists("state", "delivery", "open.json"):
         raise SourceError(f"--against {url}: a delivery is under way there", "Finish it first, with --update.")
-    settings = from_toml(run.read("settings.toml").decode(), f"settings.toml of run {url}")
+    origin = f"settings.toml of run {url}"
+    settings = from_toml(run.read("settings.toml").decode(), origin)
+    refuse_code({key: settings.get(key) for key in PLUGINS}, origin, trusted)
     of = find("similarities", settings.similarities.name).of
     standard = settings.similarities.size in ("standard", settings.images.size)
     if settings.method != "similarity" or settings.candidates.method == "all" or of != "pixels" or not standard:
@@ -91,6 +99,20 @@ def begin_against(run: Run, url: str) -> int:
     return n
 
 
+def own_counts(run: Run, theirs: int) -> dict[str, Any]:
+    """What a summary counts over all images, counted over those that are no part of the other run."""
+    images = run.read_table("images", ["row", "status"]).to_pandas()
+    group = exact_groups(run, len(images))
+    own = images["row"].to_numpy() >= theirs
+    status = images.loc[own, "status"].value_counts().sort_index()
+    row = images["row"].to_numpy()[own]
+    return {
+        "n_images": int(own.sum()),
+        "status": {str(name): int(count) for name, count in status.items()},
+        "n_exact": int(((group[row] >= 0) & (group[row] != row)).sum()),
+    }
+
+
 def twins(run: Run, theirs: int, least: float) -> dict[str, Any]:
     """Leave the table `twins`; how many images of the delivery have one, by its kind, and with another label."""
     images = (
@@ -126,7 +148,7 @@ def twins(run: Run, theirs: int, least: float) -> dict[str, Any]:
     table["id"], table["other_id"] = table["id"].astype("string"), table["other_id"].astype("string")
     run.write_part("twins", "000000", pa.Table.from_pandas(table[rank <= PER_IMAGE], preserve_index=False))
     return {
-        "images": int(((images["row"] >= theirs) & (images["status"] != "deleted")).sum()),
+        "images": int((images["row"] >= theirs).sum()),
         "known": int(table["row"].nunique()),
         "exact": int(table.loc[table["kind"] == "exact", "row"].nunique()),
         "conflicts": int(table.loc[table["agreement"] == "conflict", "row"].nunique()),

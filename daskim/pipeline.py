@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from daskim.against import begin_against, twins
+from daskim.against import begin_against, own_counts, twins
 from daskim.compute.machine import PeakMemory
 from daskim.delivery import Delivery, close, history, index_facts, kept_before, open_delivery, under_way
 from daskim.errors import SettingsError, StaleRun, nearest
@@ -188,6 +188,7 @@ def execute(
         record = _record(context, delivery, summary["seconds_total"])
         summary["delivery"] = record
         close(context.run, record)
+    summary["notes"] += [note for note in context.notes if note.startswith(("against ", "delivery "))]
     context.run.write_json(summary, "summary.json")
     return summary
 
@@ -224,8 +225,7 @@ def _begin_against(context: Context, stages: tuple[Stage, ...], against: str) ->
 def _tell_against(context: Context, summary: dict[str, Any], against: str) -> None:
     """How much of the delivery the other run knows."""
     found = twins(context.run, context.theirs, float(context.run.facts("similarities")["min_similarity"]))
-    summary["against"] = {"run": against, **found}
-    summary["n_images"] = found["images"]
+    summary.update(own_counts(context.run, context.theirs), against={"run": against, **found})
     context.say(
         f"against {against}: {found['known']:,} of {found['images']:,} images are known there ({found['exact']:,} "
         f"exact), {found['conflicts']:,} of them under another label"
@@ -451,6 +451,11 @@ def _refuse_stale(
     context: Context, stage: Stage, seals: dict[str, dict[str, Any]], *, of_a_delivery: bool = False
 ) -> None:
     changed = _changed(context, stage, seals, of_a_delivery=of_a_delivery)
+    if changed and context.theirs:
+        raise StaleRun(
+            f"the run that is compared with was made otherwise: stage {stage.name}: {changed}",
+            "Leave these settings as they are there, or bring that run up to date first, and choose another --run.",
+        )
     if changed:
         raise StaleRun(
             f"run {context.run.url} was made with other settings: stage {stage.name}: {changed}",

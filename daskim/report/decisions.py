@@ -22,9 +22,12 @@ def broken_files(run: FinishedRun) -> tuple[list[dict[str, Any]], int]:
     """id, status, reason of the first `BROKEN` images that cannot be read, and how many there are."""
     found: list[dict[str, Any]] = []
     total = 0
+    below = run.store.below()
+    first = 0 if below is None else below[1]  # those of the run that this one is against are told there
     no_matter = pa.array([*READABLE, DELETED], pa.string())
     for batch in run.store.batches("images", ["row", "id", "label", "split", "status", "reason"]):
         inside = batch.filter(pc.invert(pc.is_in(batch["status"], no_matter)))
+        inside = inside.filter(pc.greater_equal(inside["row"], first))
         total += inside.num_rows
         found += inside.slice(0, max(0, BROKEN - len(found))).to_pylist()
     return found, total

@@ -109,12 +109,13 @@ def facts_of(run: FinishedRun) -> Facts:
         "leaked": None if leakage is None else int(leakage["images"]),
     }
     judged = _judged(run) if redundant else []
+    verdict = _leak_verdict(leakage, counts) if leakage is not None else _verdict(counts, labelled=bool(by_class))
     return Facts(
         title=_title(run),
         method=method,
         by_class=by_class,
         loses=_loses(counts, by_class, judged, planned=run.has("plan")),
-        verdict=_leak_verdict(leakage, counts) if leakage is not None else _verdict(counts, labelled=bool(by_class)),
+        verdict=_known(run) + verdict,
         next=next_commands(run, counts, leakage, judged),
         recall=(summary.get("similarities") or {}).get("recall"),
         seconds={str(name): float(value) for name, value in (summary.get("seconds") or {}).items()},
@@ -123,6 +124,15 @@ def facts_of(run: FinishedRun) -> Facts:
         cross=None if leakage is None else list(leakage.get("cross", [])),
         **counts,
     )
+
+
+def _known(run: FinishedRun) -> str:
+    """What the run tells of another one that it is against."""
+    told = run.summary.get("against")
+    if told is None:
+        return ""
+    conflicts = f", {told['conflicts']:,} of them under another label" if told["conflicts"] else ""
+    return f"{told['known']:,} of {told['images']:,} images are known in the run compared with{conflicts}. "
 
 
 def _title(run: FinishedRun) -> str:

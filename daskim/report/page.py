@@ -42,6 +42,8 @@ ELEMENT = re.compile(r"<[a-zA-Z]")
 FIGURE_STYLE = "<style>:root{color:#1c2127}@media (prefers-color-scheme:dark){:root{color:#e6e9ec}}</style>"
 # Longest text of one setting or note, and how many of them.
 TEXT, TEXTS = 600, 40
+# The latest deliveries, of a run that takes in a lake.
+DELIVERIES = 14
 SCRIPTS = ("text", "state", "filters", "cards", "galleries", "decisions", "pair", "verdicts", "start")
 
 
@@ -123,6 +125,7 @@ def render(run: FinishedRun, storage_options: Mapping[str, Any] | None = None) -
         "settings": [(key, shortened(visible(value), TEXT)) for key, value in facts.settings[:TEXTS]],
         "cross_rows": TEXTS,
         "notes": [shortened(visible(note), TEXT) for note in facts.notes[:TEXTS]],
+        "deliveries": ((run.store.read_json("deliveries.json") or {}).get("deliveries") or [])[-DELIVERIES:],
         "version": __version__,
     }
     spent = len(_html(static, "", []))

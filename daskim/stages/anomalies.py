@@ -105,6 +105,7 @@ def _run(context: Context) -> dict[str, Any]:
         inside = pairs.of((cluster[pairs.a] == cluster[pairs.b]) & ~copy[pairs.a] & ~copy[pairs.b])
         sums += np.bincount(cluster[inside.a], inside.similarity, len(sums))
     anomalies = _anomalies(run, images, nearest, degree, copied, everything)
+    anomalies = anomalies[anomalies["row"] >= context.theirs]  # those of another run are told there
     alone = _alone(anomalies, everything)
     anomalies = anomalies.head(LISTED)
     run.write_part("anomalies", "000000", pa.Table.from_pandas(anomalies, preserve_index=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,12 @@ def _run(context: Context) -> dict[str, Any]:
     keys = [f"{index:06d}" for index in range(len(bounds))]
     spec = standard_spec(context.settings.images, size.height, size.width)
     calls = [(lo, hi, spec, context.source_options) for lo, hi in bounds]
-    infos = context.engine.each("images", "block", keys, calls, standard_block)
+    alone = partial(standard_block, alone=True)
+    infos = context.engine.each("images", "block", keys, calls, standard_block, alone=alone)
     status: Counter[str] = Counter()
     for info in infos:
         status.update(info["status"])
+    status.pop(DELETED, None)
     return {"status": dict(sorted(status.items()))}
 
 
@@ -51,7 +54,7 @@ def _update(context: Context, change: Change) -> dict[str, Any]:
     parts = by_block(np.union1d(change.added, change.told), size.rows)
     keys = [f"{int(rows[0]) // size.rows:06d}" for rows in parts]
     calls = [(rows[np.isin(rows, change.added)], size.rows, spec, context.source_options) for rows in parts]
-    context.engine.each("images", group, keys, calls, renew_block)
+    context.engine.each("images", group, keys, calls, renew_block, alone=partial(renew_block, alone=True))
     status = Counter(run.read_table("images", ["status"])["status"].to_pylist())
     status.pop(DELETED, None)
     return {"status": dict(sorted(status.items()))}
@@ -77,10 +80,12 @@ def refuse_bad(settings: Settings, run: Run, status: Mapping[str, int]) -> None:
         raise BadInputs(f"none of the {n} images can be read", f"See the table `images` of {run.url}.")
 
 
-def standard_block(run: Run, key: str, lo: int, hi: int, spec: ImageSpec, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Read and decode the rows of one block; write their pixels and their part of the table."""
+def standard_block(
+    run: Run, key: str, lo: int, hi: int, spec: ImageSpec, options: Mapping[str, Any], *, alone: bool = False
+) -> dict[str, Any]:
+    """Read and decode the rows of one block (`alone`: in child processes); write their pixels and table."""
     index = run.read_part("index", key)
-    pixels, table = standardise_block(index, spec, options)
+    pixels, table = standardise_block(index, spec, options, alone=alone)
     run.array("images")[lo:hi] = pixels
     table = table.add_column(0, "row", index["row"])
     run.write_part("images", key, table)
@@ -88,14 +93,21 @@ def standard_block(run: Run, key: str, lo: int, hi: int, spec: ImageSpec, option
 
 
 def renew_block(
-    run: Run, key: str, rows: np.ndarray, size: int, spec: ImageSpec, options: Mapping[str, Any]
+    run: Run,
+    key: str,
+    rows: np.ndarray,
+    size: int,
+    spec: ImageSpec,
+    options: Mapping[str, Any],
+    *,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """Read and decode some rows (ascending) of one block; bring its part of the table in line with the index."""
     index = run.read_part("index", key)
     at = index["row"].to_numpy()
     parts = [run.read_part("images", key)] if key in run.parts("images") else []
     if len(rows):
-        pixels, fresh = standardise_block(index.take(pa.array(rows - at[0])), spec, options)
+        pixels, fresh = standardise_block(index.take(pa.array(rows - at[0])), spec, options, alone=alone)
         run.put_rows("images", rows, pixels)
         fresh = fresh.add_column(0, "row", pa.array(rows))
         parts = [*(part.filter(pa.array(~np.isin(part["row"].to_numpy(), rows))) for part in parts), fresh]
@@ -136,6 +148,7 @@ STAGE = Stage(
         "images.draft",
         "images.max_pixels",
         "images.max_bytes",
+        "images.max_seconds",
         "images.flat_std",
     ),
     leaves=("tables/images", "arrays/images"),

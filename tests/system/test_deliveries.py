@@ -123,6 +123,11 @@ def test_deliveries_find_what_one_run_finds(
         assert found.summary["n_images"] == fresh.summary["n_images"]
         assert found.summary["status"] == fresh.summary["status"]
         assert found.summary["n_exact"] == fresh.summary["n_exact"]
+    if not more:  # tombstones stay tombstones
+        for stage in ("similarities", "candidates", "images"):
+            again = reduce(lake, run=tmp_path / "run", settings=settings, restart=stage, workers=2)
+            assert again.summary["plan_hash"] == fresh.summary["plan_hash"]
+            assert again.summary["status"] == fresh.summary["status"]
 
 
 def test_kept_images_stay_kept(tmp_path: Path, pool: list[tuple[str, bytes]]) -> None:

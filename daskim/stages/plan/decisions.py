@@ -248,5 +248,6 @@ def write(run: Run, table: pd.DataFrame, *, pairs: bool, theirs: int = 0) -> dic
     influential = influential.sort_values(["cluster", "row"])
     influential = influential[influential.groupby("cluster")["row"].transform("max") >= theirs]
     run.write_part("influential", "000000", pa.Table.from_pandas(influential, preserve_index=False))
-    counts = {"n_influential": len(influential), "n_influential_clusters": int(influential["cluster"].nunique())}
+    own = int((influential["row"] >= theirs).sum())
+    counts = {"n_influential": own, "n_influential_clusters": int(influential["cluster"].nunique())}
     return {**write_plan(run, table, theirs), **counts}
