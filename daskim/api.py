@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from daskim.compute import Place, open_place
+from daskim.against import settings_of
+from daskim.compute import Place, describe_place, open_place
 from daskim.engine import Engine, Progress
 from daskim.errors import SettingsError
+from daskim.lease import held
 from daskim.pipeline import StageState, execute, preview
+from daskim.probe import check_workers
+from daskim.remote import Options
 from daskim.results import FinishedRun, Scratch
-from daskim.settings import Settings, resolve
+from daskim.settings import Section, Settings, foreign_code, resolve
 from daskim.stages import Context, Size
 from daskim.store import Run
 
-__all__ = ["absolute_inputs", "compare", "compare_settings", "open_place", "preview_run", "reduce", "run_settings"]
+__all__ = [
+    "absolute_inputs",
+    "compare",
+    "compare_settings",
+    "describe_place",
+    "open_place",
+    "preview_run",
+    "reduce",
+    "run_settings",
+    "values_against",
+]
 
 
 def reduce(
@@ -28,6 +42,8 @@ def reduce(
     memory: int | None = None,
     place_options: Mapping[str, Any] | None = None,
     restart: str | None = None,
+    update: bool = False,
+    against: str | os.PathLike[str] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     run_options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -51,6 +67,11 @@ def reduce(
         Further options of the place, such as {"tls": True}: see `daskim.compute.open_place`.
     restart : str, optional
         A stage to be done again, with the later ones.
+    update : bool
+        List the source of a finished run again, and take in what is new, changed and gone.
+    against : path or fsspec URL, optional
+        A finished run that the images are compared with, without becoming part of it (`daskim.against`); its settings
+        are those of this one, but for the plan.
     storage_options, run_options : mapping, optional
         For fsspec: of the source and of the run.
     report : bool
@@ -67,13 +88,26 @@ def reduce(
     """
     folder = Scratch() if run is None else None
     where = folder.name if folder is not None else os.fspath(run)  # type: ignore[arg-type]
-    checked = settings if isinstance(settings, Settings) else run_settings(source, settings or {})
+    if update and against is not None:
+        raise SettingsError("update and against go not together", "Take the delivery in, or compare it.")
+    below = None if against is None else absolute_inputs([os.fspath(against)])[0]
+    if isinstance(settings, Settings):
+        checked = settings
+    else:
+        values = {} if below is None else values_against(below, run_options, foreign_code(settings or {}))
+        checked = run_settings(source, {**values, **(settings or {})})
     place = cluster
     if isinstance(place, str):
         place = open_place(place, workers=workers, memory=memory, options=place_options)
     try:
         context = _context(where, checked, place, storage_options, run_options, progress)
-        summary = execute(context, restart=restart)
+        for note in place.notes:
+            context.say(note)
+        with held(context.run, context.engine.progress.say) as lease:
+            context.engine.held = lease.check
+            others = [] if below is None else [Run(below, context.run.options)]
+            check_workers(place, context.run, checked.source.inputs, context.source_options, others=others)
+            summary = execute(context, restart=restart, update=update, against=below)
     finally:
         if isinstance(cluster, str):
             place.close()
@@ -85,6 +119,23 @@ def reduce(
         if isinstance(page, str):
             context.engine.progress.say(f"report: not made: {page}")
     return found
+
+
+def values_against(url: str, run_options: Mapping[str, Any] | None, trusted: Collection[str] = ()) -> dict[str, Any]:
+    """The settings of a run that others are compared with, as `stage.key` values, without its source.
+
+    Parameters
+    ----------
+    trusted : collection of str
+        Plug-ins from outside that they may name (`daskim.settings.refuse_code`).
+    """
+    settings = settings_of(url, dict(run_options or {}), trusted)
+    values: dict[str, Any] = {"method": settings.method}
+    for name in type(settings).model_fields:
+        section = getattr(settings, name)
+        if name != "source" and isinstance(section, Section):
+            values.update({f"{name}.{key}": value for key, value in section if value is not None})
+    return values
 
 
 def compare(
@@ -177,6 +228,6 @@ def _context(
 ) -> Context:
     if not run:
         raise SettingsError("the run has no name", "Give a directory or an fsspec URL.")
-    store = Run(run if "://" in run else os.path.abspath(run), dict(run_options or {}))
+    store = Run(run if "://" in run else os.path.abspath(run), Options(run_options or {}))
     engine = Engine(place, store, progress or Progress())
-    return Context(store, engine, settings, dict(storage_options or {}))
+    return Context(store, engine, settings, Options(storage_options or {}))

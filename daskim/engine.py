@@ -8,6 +8,7 @@ a bounded window; a block that has its marker is not computed again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,14 +19,19 @@ import dask.array as da
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from daskim.compute import Place
-from daskim.errors import BlockFailed, DaskimError
+from daskim.compute import Place, WorkerEnded
+from daskim.errors import BlockFailed, DaskimError, SourceError
 from daskim.store import Run, bytes_read
 
 __all__ = ["Engine", "Fold", "Progress", "total"]
 
 Info = dict[str, Any]
 Reads = dict[str, int]
+
+# Note of a group of blocks that is under way in the process of the run itself; its orderly end removes it.
+BEGUN = "begun"
+# Times that blocks whose workers ended again are tried once more, beyond what the scheduler does by itself.
+AGAIN = 1
 
 # Names this process among the workers, wherever they are.
 _PROCESS = uuid4().hex
@@ -64,6 +70,8 @@ class Engine:
     ----------
     computed, resumed : dict of str to int
         Blocks computed now, and found finished, by stage.
+    held : callable
+        Raises where the run is no longer ours (`daskim.lease.Lease.check`); asked after each block, with `ask=False`.
     """
 
     place: Place
@@ -71,6 +79,7 @@ class Engine:
     progress: Progress = field(default_factory=Progress)
     computed: dict[str, int] = field(default_factory=dict)
     resumed: dict[str, int] = field(default_factory=dict)
+    held: Callable[..., None] = lambda *, ask=True: None
     _reads: dict[str, tuple[Reads, Reads]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -99,10 +108,18 @@ class Engine:
         keys: Sequence[str],
         calls: Sequence[tuple[Any, ...]],
         function: Callable[..., Info],
+        *,
+        alone: Callable[..., Info] | None = None,
     ) -> list[Info]:
         """`function(run, key, *call)` for every key that is not marked yet; the markers' contents, in order.
 
         The function writes its own output and returns a small dict, which goes into the marker.
+
+        Parameters
+        ----------
+        alone : callable, optional
+            Does the same, but whatever may end a process it does in a child: for blocks that ended their worker, now
+            or, where this process is the worker, when an earlier one was at them.
 
         Raises
         ------
@@ -115,26 +132,72 @@ class Engine:
         infos: dict[int, Info] = {t: self.run.marker(stage, names[t]) for t in range(len(names)) if names[t] in there}
         self.resumed[stage] = self.resumed.get(stage, 0) + len(infos)
         self.progress.begin(stage, group, len(names), len(infos))
-        work = ((self.run, stage, names[t], keys[t], function, calls[t]) for t in todo)
-        failures: list[tuple[str, BaseException]] = []
-        for position, info, error in self.place.unordered(_one_block, work):
-            t = todo[position]
-            if error is not None:
-                failures.append((names[t], error))
-                break
-            infos[t] = info[0]
-            self._note_reads(*info[1:])
-            self.computed[stage] = self.computed.get(stage, 0) + 1
-            self.progress.advance(stage)
-        if failures:
-            name, cause = failures[0]
-            if isinstance(cause, DaskimError):
-                raise cause
-            raise BlockFailed(
-                f"stage {stage}, block {name}: {type(cause).__name__}: {cause}",
-                f"The finished blocks are kept: run the same command again to go on. Run directory: {self.run.url}",
-            ) from cause
+        work = _Work(stage, names, keys, calls, infos)
+        note = ("state", stage, f"{BEGUN}-{group}")
+        noted = alone is not None and self.place.name == "threads" and bool(todo)
+        suspects = todo[: (self.run.read_json(*note) or {}).get("workers", 0)] if noted else []
+        if noted:
+            self.run.write_json({"workers": self.place.workers}, *note)
+        try:
+            self._rounds(work, suspects, todo[len(suspects) :], function, alone)
+        finally:  # blocks that were under way have ended
+            if noted:
+                with suppress(SourceError):
+                    self.run.remove(*note)
         return [infos[t] for t in range(len(names))]
+
+    def _rounds(
+        self,
+        work: _Work,
+        suspects: list[int],
+        others: list[int],
+        function: Callable[..., Info],
+        alone: Callable[..., Info] | None,
+    ) -> None:
+        """All blocks that are left, again where their workers ended.
+
+        Tasks start in order. So the blocks under way when an earlier process ended are the first that are not marked,
+        as many as it had threads; they come first now too, so that this holds again.
+        """
+        say, stage = self.progress.say, work.stage
+        if suspects and alone is not None:
+            say(f"{stage}: blocks under way when an earlier run ended ({len(suspects)}) are done in child processes")
+            others = sorted({*others, *self._round(work, suspects, alone)})
+        ended = self._round(work, others, function)
+        for _ in range(AGAIN + 1):
+            if ended:
+                how = "again, in child processes" if alone is not None else "again"
+                say(f"{stage}: blocks whose worker processes ended ({len(ended)}) are done {how}")
+                ended = self._round(work, sorted(ended), alone or function)
+        for t, error in ended.items():
+            raise BlockFailed(
+                f"stage {stage}, block {work.names[t]}: {error}",
+                "Fewer --workers, more --memory, or smaller blocks (blocks.rows). The finished blocks are kept: the "
+                f"same command goes on. Run directory: {self.run.url}",
+            )
+
+    def _round(self, work: _Work, todo: Sequence[int], function: Callable[..., Info]) -> dict[int, WorkerEnded]:
+        """Do some blocks; those whose worker ended, with the error."""
+        calls = ((self.run, work.stage, work.names[t], work.keys[t], function, work.calls[t]) for t in todo)
+        ended: dict[int, WorkerEnded] = {}
+        for position, info, error in self.place.unordered(_one_block, calls):
+            t = todo[position]
+            if isinstance(error, WorkerEnded):
+                ended[t] = error
+            elif isinstance(error, DaskimError):
+                raise error
+            elif error is not None:
+                raise BlockFailed(
+                    f"stage {work.stage}, block {work.names[t]}: {type(error).__name__}: {error}",
+                    f"The finished blocks are kept: run the same command again to go on. Run directory: {self.run.url}",
+                ) from error
+            else:
+                work.infos[t] = info[0]
+                self._note_reads(*info[1:])
+                self.computed[work.stage] = self.computed.get(work.stage, 0) + 1
+                self.progress.advance(work.stage)
+                self.held(ask=False)
+        return ended
 
     def materialise(self, stage: str, group: str, array: da.Array, target: str) -> list[Info]:
         """Compute a Dask array block by block into the Zarr array `target`, whose shards are its row blocks.
@@ -173,6 +236,17 @@ def total(parts: Iterator[np.ndarray]) -> np.ndarray:
     for part in parts:
         summed += part
     return summed
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The blocks of one group; lists are parallel, and `infos` holds what is finished by position."""
+
+    stage: str
+    names: Sequence[str]
+    keys: Sequence[str]
+    calls: Sequence[tuple[Any, ...]]
+    infos: dict[int, Info]
 
 
 class _Lazy(Sequence[tuple[Any, ...]]):

@@ -43,5 +43,6 @@ def standard_spec(images: Images, height: int, width: int) -> ImageSpec:
         draft=images.draft,
         max_pixels=images.max_pixels,
         max_bytes=images.max_bytes,
+        max_seconds=images.max_seconds,
         flat_std=images.flat_std,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from daskim.errors import SettingsError, nearest
 
-__all__ = ["Settings", "from_toml", "job_file", "known_keys", "parse_assignment", "resolve", "to_toml"]
+__all__ = [
+    "PLUGINS",
+    "Settings",
+    "foreign_code",
+    "from_toml",
+    "job_file",
+    "known_keys",
+    "parse_assignment",
+    "refuse_code",
+    "resolve",
+    "to_toml",
+]
+
+# Settings whose value may be a plug-in of somebody else, as module.Class.
+PLUGINS = ("wavelets.transform", "clusters.verify", "similarities.name")
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 NumberOrShare = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -78,6 +92,7 @@ class Images(Section):
     draft: bool = Field(True, description="decode JPEG at a reduced scale where the target is small")
     max_pixels: int = Field(100_000_000, ge=1, description="larger images are refused unread, in pixels")
     max_bytes: int = Field(500_000_000, ge=1, description="larger files are refused unread, in bytes")
+    max_seconds: float = Field(60.0, gt=0.0, description="an image that decodes longer is given up, in seconds")
     flat_std: float = Field(1.0, ge=0.0, description="standard deviation below which an image is flat, in grey levels")
     max_bad: Share = Field(1.0, description="share of broken images above which the run ends")
 
@@ -240,6 +255,7 @@ class Plan(Section):
     min_per_class: int = Field(0, ge=0, description="images of a class that stay at least")
     max_drop: Share = Field(1.0, description="share of dropped images above which no plan is made")
     flat: Literal["keep", "exact"] = Field("keep", description="flat images: keep all, or drop exact copies")
+    stay: bool = Field(True, description="after a delivery (--update), images that were kept stay kept")
     reviewed: str | None = Field(
         None, description="CSV a,b,verdict of pairs that a person called same, different, keep-a or keep-b"
     )
@@ -329,10 +345,43 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def job_file(path: str) -> dict[str, Any]:
+def foreign_code(values: Mapping[str, Any]) -> set[str]:
+    """The plug-ins that these `stage.key` values name and that do not come with daskim: to load one runs its code."""
+    named = (values.get(key) for key in PLUGINS)
+    return {name for name in named if isinstance(name, str) and "." in name}
+
+
+def refuse_code(values: Mapping[str, Any], origin: str, trusted: Collection[str]) -> None:
+    """End where values that came from a file name code.
+
+    Parameters
+    ----------
+    trusted : collection of str
+        Plug-ins that the user has named as well, not in a file.
+
+    Raises
+    ------
+    SettingsError
+        A plug-in is named only in the file.
+    """
+    for key in PLUGINS:
+        name = values.get(key)
+        if name in foreign_code({key: name}) and name not in trusted:
+            raise SettingsError(
+                f"{origin}: {key} = {name!r} would run code, and files are data",
+                f"If you trust it, name it on the command line too: --set {key}={name}",
+            )
+
+
+def job_file(path: str, trusted: Collection[str] = ()) -> dict[str, Any]:
     """The settings of a job file as `stage.key` values.
 
     A plain name that is no file here (`demo`, `cifar10.toml`) is looked up among the job files that come with daskim.
+
+    Parameters
+    ----------
+    trusted : collection of str
+        Plug-ins that the file may name: see `refuse_code`.
     """
     file = Path(path)
     if not file.is_file():
@@ -341,11 +390,16 @@ def job_file(path: str) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"job file {path}: cannot be read ({error})", "Give a TOML file with --job.") from None
-    return _values(text, f"job file {path}")
+    values = _values(text, f"job file {path}")
+    refuse_code(values, f"job file {path}", trusted)
+    return values
 
 
 def from_toml(text: str, origin: str) -> Settings:
-    """The settings that `to_toml` wrote; `origin` names the text in errors."""
+    """The settings that `to_toml` wrote; `origin` names the text in errors.
+
+    They may name plug-ins, of which nobody has said yet that they may run: see `refuse_code`.
+    """
     return resolve([(origin, _values(text, origin))])
 
 

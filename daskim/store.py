@@ -31,14 +31,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec
-from zarr.storage import FsspecStore, LocalStore, WrapperStore
+from zarr.storage import LocalStore, WrapperStore
 
 from daskim.errors import SettingsError, SourceError
 from daskim.remote import Options, blot, has_folders, missing_package, open_options, refuse_credentials, secrets_of
-from daskim.retry import STORE, transient
+from daskim.retry import STORE, http_status, transient
 from daskim.zarrstore import PatientStore
 
 __all__ = ["BlockCache", "Run", "block_bounds", "bytes_read"]
+
+T = TypeVar("T")
 
 # An inner chunk of about 1 MB: one row costs at most that to read, and the codec runs inside the cache.
 INNER_BYTES = 1_000_000
@@ -101,6 +103,14 @@ class Run:
     def path(self, *parts: str) -> str:
         return posixpath.join(self._fs()[1], *parts)
 
+    def below(self) -> tuple[Run, int] | None:
+        """The run whose arrays hold the first rows of this one's, and how many; None for a run of its own."""
+        return _below(self.url, json.dumps(dict(self.options), sort_keys=True))
+
+    def forget_below(self) -> None:
+        """Read `below.json` again: it was written."""
+        _below.cache_clear()
+
     # files ------------------------------------------------------------------------------------------------------
 
     def _ask(self, ask: Callable[[Any], T]) -> T:
@@ -145,19 +155,67 @@ class Run:
             with self._whole(local.joinpath(*parts)) as temporary:
                 temporary.write_bytes(data)
             return
+        self._put(data, *parts, **_typed(self._fs()[0].protocol, content_type))
+
+    def _put(self, data: bytes, *parts: str, **how: str) -> None:
+        """Write one object, patiently."""
         fs, _ = self._fs()
 
         def put() -> None:
             if has_folders(fs.protocol):  # s3fs would make a bucket that is not there
                 fs.makedirs(posixpath.dirname(self.path(*parts)), exist_ok=True)
-            fs.pipe_file(self.path(*parts), data, **_typed(fs.protocol, content_type))
+            fs.pipe_file(self.path(*parts), data, **how)
 
         try:
             STORE.call(put)
+        except FileExistsError:
+            raise
         except Exception as error:
+            if "mode" in how and (isinstance(error, TypeError) or http_status(error) == 501):
+                raise NotImplementedError("no conditional write") from None
             if not _of_store(error):
                 raise
             raise self._unwritable(posixpath.join(*parts), error) from None
+
+    def create(self, data: bytes, *parts: str) -> bool:
+        """Write one file that must not be there yet: whether it was not. Who is first, the store decides.
+
+        Raises
+        ------
+        NotImplementedError
+            The store has no conditional write.
+
+        Notes
+        -----
+        Atomic on file systems, and in object stores that know a conditional write (`mode="create"` of fsspec). A first
+        attempt whose answer was lost may be refused by its own file: read it to see whose it is.
+        """
+        local = self.local
+        if local is None:
+            try:
+                self._put(data, *parts, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        target = local.joinpath(*parts)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+            temporary.write_bytes(data)
+            try:
+                os.link(temporary, target)  # there with all its content at once
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without links
+                with target.open("xb") as file:
+                    file.write(data)
+            finally:
+                temporary.unlink()
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self._unwritable(str(target), error) from error
+        return True
 
     @contextmanager
     def _whole(self, target: Path) -> Iterator[Path]:
@@ -246,8 +304,9 @@ class Run:
         local = self.local
         if local is not None:
             return _Counted(LocalStore(str(local / "arrays")))
+        self._fs()  # says what is wrong with the URL
         where = posixpath.join(self.url, "arrays")
-        return _Counted(FsspecStore.from_url(where, storage_options=dict(self.options) or None))
+        return _Counted(PatientStore.at(where, open_options(self.url, self.options), secrets_of(self.options)))
 
     def create_array(
         self, name: str, shape: tuple[int, ...], dtype: Any, rows: int, attributes: Mapping[str, Any] | None = None
@@ -281,6 +340,20 @@ class Run:
             array.resize((n, *array.shape[1:]))
         array.attrs["made"] = secrets.token_hex(8)
 
+    def block_rows(self, name: str) -> int:
+        """Rows of one block (shard) of an array."""
+        array = self.array(name)
+        return int((array.shards or array.chunks)[0])
+
+    def put_rows(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
+        """Write rows (ascending) of one block of an array; the others of that block stay."""
+        array, lo, hi = self.array(name), int(rows[0]), int(rows[-1]) + 1
+        if hi - lo != len(rows):
+            whole = np.asarray(array[lo:hi])
+            whole[rows - lo] = values
+            values = whole
+        array[lo:hi] = values
+
     def array(self, name: str) -> zarr.Array:
         return zarr.open_array(self._zarr_store(), path=name, mode="r+")
 
@@ -302,6 +375,15 @@ class Run:
         if local is not None:
             return np.load(local.joinpath(*parts), allow_pickle=False)
         return np.load(io.BytesIO(self.read(*parts)), allow_pickle=False)
+
+    def save_table(self, table: pa.Table, *parts: str) -> None:
+        """One table beside the tables of the run, whole or not at all."""
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        self.write(buffer.getvalue(), *parts)
+
+    def load_table(self, *parts: str) -> pa.Table:
+        return pq.read_table(io.BytesIO(self.read(*parts)))
 
     # markers and seals ------------------------------------------------------------------------------------------
 
@@ -355,7 +437,18 @@ class BlockCache:
         return data
 
     def take(self, run: Run, name: str, rows: np.ndarray) -> np.ndarray:
-        """The given rows of an array (any order, repeats allowed), block by block."""
+        """The given rows of an array (any order, repeats allowed), block by block; the first ones of the run below."""
+        below = run.below()
+        if below is not None:
+            base, n = below
+            theirs = np.asarray(rows) < n
+            if theirs.any():
+                first = self.take(base, name, np.asarray(rows)[theirs])
+                out = np.empty((len(rows), *first.shape[1:]), dtype=first.dtype)
+                out[theirs] = first
+                if not theirs.all():
+                    out[~theirs] = self.take(run, name, np.asarray(rows)[~theirs])
+                return out
         array = run.array(name)
         size = array.shards[0] if array.shards else array.chunks[0]
         out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
@@ -371,13 +464,22 @@ class BlockCache:
             self.bytes = 0
 
 
-def _typed(protocol: str | Sequence[str], content_type: str | None) -> dict[str, str]:
+@lru_cache(maxsize=16)
+def _below(url: str, options: str) -> tuple[Run, int] | None:
+    """What `below.json` says, read once a process: it is there from the beginning of a run or never."""
+    record = Run(url, Options(json.loads(options))).read_json("below.json")
+    return None if record is None else (Run(record["url"], Options(json.loads(options))), int(record["n"]))
+
+
+def _typed(protocol: str | Sequence[str], content_type: str | None) -> dict[str, Any]:
     """How a file system is told the type of a file; nothing where it has no word for it."""
     names = {protocol} if isinstance(protocol, str) else set(protocol)
     if content_type is None:
         return {}
     if names & {"s3", "s3a"}:
         return {"ContentType": content_type}
+    if names & {"az", "abfs", "abfss"}:
+        return {"content_settings": {"content_type": content_type}}
     return {"content_type": content_type} if names & {"gs", "gcs"} else {}
 
 

@@ -23,11 +23,14 @@ ALLOWED: dict[str, set[str]] = {
     "transforms": GROUND | {"kernels"},
     "similarities": GROUND | {"kernels"},
     "synthetic": GROUND,
-    "lake": GROUND,
+    "retry": set(),
+    "remote": GROUND,
+    "zarrstore": GROUND | {"retry", "remote"},
+    "lake": GROUND | {"retry", "remote"},
     "settings": GROUND,
     "plugins": GROUND | {"settings", "similarities", "transforms"},
     "reading": GROUND | {"lake", "settings"},
-    "store": GROUND,
+    "store": GROUND | {"retry", "remote", "zarrstore"},
     "gates": GROUND,
     "kept": GROUND | {"store"},
     "compute": GROUND,
@@ -35,14 +38,20 @@ ALLOWED: dict[str, set[str]] = {
     "lloyd": GROUND | {"compute"},
     "stages": GROUND | {"kernels", "similarities", "transforms", "lake", "settings", "plugins", "store", "kept"},
 }
-ALLOWED["stages"] |= {"lloyd", "compute", "engine", "reading"}
+ALLOWED["stages"] |= {"lloyd", "compute", "engine", "reading", "renewal"}
+ALLOWED["renewal"] = GROUND | {"engine", "kept", "store"}
+ALLOWED["against"] = GROUND | {"kept", "plugins", "settings", "store"}
+ALLOWED["delivery"] = GROUND | {"kept", "reading", "stages", "store"}
 ALLOWED["summary"] = GROUND | {"stages", ""}
-ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", "summary", ""}
+ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", "summary", "against", "delivery", ""}
+ALLOWED["lease"] = GROUND | {"store"}
+ALLOWED["probe"] = GROUND | {"compute", "lake", "remote", "store"}
 ALLOWED["results"] = GROUND | {"kernels", "lake", "settings", "store", "kept"}
-ALLOWED["api"] = ALLOWED["pipeline"] | {"pipeline", "results"}
+ALLOWED["api"] = ALLOWED["pipeline"] | {"lease"} | {"pipeline", "probe", "results"}
 ALLOWED[""] = {"api", "results"}  # daskim/__init__.py, on first use
 ALLOWED["jobs"] = ALLOWED["api"] | {"api", "synthetic"}
-ALLOWED["jobs"] |= {"gates"}
+ALLOWED["jobs"] |= {"gates", "outcome"}
+ALLOWED["outcome"] = GROUND
 ALLOWED["models"] = GROUND
 ALLOWED["boundaries"] = ALLOWED["results"] | {"models", "plugins", "results", "similarities", "reading"}
 ALLOWED["difference"] = GROUND | {"kernels", "results"}
@@ -50,17 +59,24 @@ ALLOWED["apply"] = GROUND | {"lake", "reading", "results", "store"}
 ALLOWED["report"] = ALLOWED["results"] | {"results", ""}
 ALLOWED["jobs"] |= {"apply"}
 ALLOWED["jobs"] |= {"report"}
-ALLOWED["api"] |= {"report"}
+ALLOWED["api"] |= {"report", "remote"}
+ALLOWED["jobs"] |= {"remote"}
 ALLOWED["jobs"] |= {"models", "boundaries", "difference"}
 
 # Library: the parts of daskim that may import it (a path from the package; a folder stands for all below).
 DOORS: dict[str, tuple[str, ...]] = {
-    "zarr": ("store.py", "lake"),
+    "zarr": ("store.py", "zarrstore.py", "lake"),
     "pyarrow.parquet": ("store.py", "lake", "apply/shards.py"),
-    "fsspec": ("store.py", "lake"),
+    "fsspec": ("store.py", "zarrstore.py", "lake"),
     "dask.array": ("engine.py", "lloyd.py", "stages", "compute"),
     "dask": ("engine.py", "lloyd.py", "stages", "compute"),
     "distributed": ("compute",),
+    "kr8s": ("compute/k8s",),
+    "httpx": ("compute/k8s",),
+    "yaml": ("compute/k8s",),
+    "dask_kubernetes": ("compute/k8s",),
+    "dask_jobqueue": ("compute/slurm.py",),
+    "cryptography": ("compute/tls.py",),
     "PIL": ("lake", "synthetic"),
     "simplejpeg": ("lake",),
     "dask_ml": ("lloyd.py",),

@@ -176,12 +176,22 @@ def test_every_key_is_described_and_written() -> None:
         assert f"\n{name} = " in f"\n{text}" or f"\n# {name} is not set" in text, key
 
 
-@pytest.mark.parametrize("name", ["demo", "demo.toml", "cifar10"])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("demo", "wavelet"),
+        ("demo.toml", "wavelet"),
+        ("cifar10", "wavelet"),
+        ("imagenet", "wavelet"),
+        ("landmarks", "similarity"),
+        ("nightly-dedup", "similarity"),
+    ],
+)
 def test_shipped_job_files_are_found_by_name_and_are_valid(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert resolve([(name, job_file(name))]).method == "wavelet"
+    assert resolve([(name, job_file(name))]).method == method
 
 
 def test_a_file_here_goes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

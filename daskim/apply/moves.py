@@ -117,7 +117,7 @@ def move(source: Place, folder: Folder, rel: str, digest: str, *, link: bool = F
     if source.fs is None:
         os.unlink(source.path)
     else:
-        source.fs.rm_file(source.path)
+        source.remove()
 
 
 def _rename(source: Place, folder: Folder, rel: str) -> bool:
@@ -134,7 +134,7 @@ def _rename(source: Place, folder: Folder, rel: str) -> bool:
 def _copy(source: Place, folder: Folder, rel: str) -> None:
     target = folder.place(rel)
     if source.fs is not None and source.fs is target.fs:
-        source.fs.cp_file(source.path, target.path)
+        source.copy(target)
         return
     with source.open() as file, folder.create(rel) as out:
         while piece := file.read(4_000_000):

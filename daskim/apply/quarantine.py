@@ -103,7 +103,7 @@ def _entry(row: Any, inputs: list[tuple[Place, bool]], prefix: str) -> tuple[str
 
 def _there(entry: str, options: Mapping[str, Any]) -> bool:
     place = locate(entry, options, stored=True)
-    return os.path.lexists(place.path) if place.fs is None else bool(place.fs.exists(place.path))
+    return os.path.lexists(place.path) if place.fs is None else place.exists()
 
 
 def quarantine(

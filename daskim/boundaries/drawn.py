@@ -9,6 +9,7 @@ from daskim.boundaries.pool import Images, Pool, order_of
 from daskim.errors import SettingsError
 from daskim.plugins import find, similarity_of
 from daskim.results import FinishedRun
+from daskim.settings import foreign_code
 from daskim.similarities import score_images
 
 __all__ = ["dissimilar", "drawn"]
@@ -123,7 +124,8 @@ def _lowest_listed(run: FinishedRun, images: Images, within: int, across: int) -
 def _lowest_drawn(run: FinishedRun, images: Images, within: int, across: int, seed: int) -> tuple[str, list[Pool]]:
     """The lowest of pairs drawn at random: candidates are no sample of the dissimilar ones."""
     name = run.settings.similarities.name if run.summary.get("similarities") else PLAIN
-    if find("similarities", name).of != "pixels":
+    # A run is data: code that its settings name is not run for having been named there.
+    if foreign_code({"similarities.name": name}) or find("similarities", name).of != "pixels":
         name = PLAIN
     facts = run.summary["size"]
     try:

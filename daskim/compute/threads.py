@@ -27,6 +27,7 @@ class Threads:
     def __init__(self, workers: int, memory: int) -> None:
         self.workers = workers
         self.memory = memory
+        self.notes: list[str] = []
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="daskim")
 
     def unordered(
@@ -48,6 +49,9 @@ class Threads:
             for future in waiting:
                 future.cancel()
             wait(waiting)
+
+    def everywhere(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        return {}  # there is no other process
 
     def scheduler(self) -> AbstractContextManager[Any]:
         return dask.config.set(scheduler="threads", num_workers=self.workers)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from daskim.errors import SettingsError
-from daskim.jobs.options import Json, Quiet, bytes_of, size_text, storage_options
+from daskim.jobs.options import Json, Quiet, RunOptions, bytes_of, run_options_of, size_text, storage_options
 from daskim.jobs.terminal import Display, command_app, run_app
 from daskim.jobs.voice import Voice
 
@@ -79,6 +79,7 @@ def apply(
     storage_option: Annotated[
         list[str] | None, Parameter(help="key=value for fsspec, for the source and RUN; repeat.", negative="")
     ] = None,
+    run_option: RunOptions = None,
     target_option: Annotated[
         list[str] | None,
         Parameter(help="key=value for fsspec, for the target [those of the source]; repeat.", negative=""),
@@ -101,7 +102,7 @@ def apply(
         raise SettingsError("no RUN is given", "Give the directory that --run named, such as daskim-run.")
     from daskim.results import open_run
 
-    found = open_run(run, run_options=source if "://" in run else None)
+    found = open_run(run, run_options=run_options_of(run, [run], source, run_option) if "://" in run else None)
     if review is not None:
         return _review(found, run, review, target, execute, say)
     if not named:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from daskim.errors import SettingsError
-from daskim.jobs.options import Json, Quiet, storage_options
+from daskim.jobs.options import Json, Quiet, RunOptions, run_options_of, storage_options
 from daskim.jobs.terminal import Display, command_app, plain, print_table, run_app
 
 __all__ = ["app", "main"]
@@ -72,6 +72,7 @@ def boundaries(
         list[str] | None,
         Parameter(help="key=value for fsspec, for a RUN and source that are URLs; repeat.", negative=""),
     ] = None,
+    run_option: RunOptions = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
@@ -81,11 +82,12 @@ def boundaries(
             raise SettingsError(f"{name} is empty", f"See {app.name[0]} --help.")
     options = storage_options(storage_option or [])
     from daskim.boundaries import CHOICES, find_boundaries
+    from daskim.lease import held
     from daskim.models import Preprocessing
     from daskim.results import open_run
 
-    finished = open_run(run, run_options=options if "://" in run else {})
-    with Display(quiet=quiet, as_json=json) as display:
+    finished = open_run(run, run_options=run_options_of(run, [run], options, run_option) if "://" in run else {})
+    with Display(quiet=quiet, as_json=json) as display, held(finished.store, display.say):
         found = find_boundaries(
             finished,
             model,

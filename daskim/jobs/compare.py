@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from daskim.errors import SettingsError
 from daskim.gates import NAMES, check, parse_condition, refuse_blind
-from daskim.jobs.finish import leave_report, show_report
+from daskim.jobs.finish import leave_report, remember, reported, show_report
 from daskim.jobs.options import (
     Assignments,
     Format,
@@ -23,17 +23,19 @@ from daskim.jobs.options import (
     Quiet,
     Report,
     Restart,
+    RunOptions,
     RunPlace,
     SimilaritySize,
     SourceOptions,
     StandardSize,
+    TellOptions,
     run_options_of,
     size_text,
     storage_options,
 )
 from daskim.jobs.preview import show_plan
 from daskim.jobs.terminal import Display, command_app, plain, print_table, run_app
-from daskim.settings import job_file, parse_assignment
+from daskim.settings import foreign_code, job_file, parse_assignment
 from daskim.statuses import READABLE
 
 __all__ = ["app", "main"]
@@ -42,8 +44,9 @@ EPILOGUE = f"""\
 Conditions of --fail-on: {", ".join(NAMES)}.
 Exit codes: 0 finished, 1 bug, 2 usage or settings, 3 too many broken images, 4 source, run or cluster cannot be
 reached, 5 a block failed, 6 a condition of --fail-on is met, 7 the run was made with other settings, 8 a guard tripped
-(plan.max_drop), 130 interrupted. A run that ended early goes on where it was when the same command is given again. To
-go on from a run of `reduce --method similarity`, give its --run and settings and --set candidates.across=any.
+(plan.max_drop), 130 interrupted, 143 terminated. A run that ended early goes on where it was when the same command is
+given again. To go on from a run of `reduce --method similarity`, give its --run and settings and
+--set candidates.across=any.
 """
 # Rows of the lists on the terminal.
 SHOWN = 5
@@ -62,6 +65,7 @@ app = command_app(
 
 
 @app.default
+@reported("compare")
 def compare(
     *inputs: Annotated[str, Parameter(name="TRAIN [TEST]", help="Paths or fsspec URLs.")],
     run: RunPlace = "daskim-compare",
@@ -121,11 +125,15 @@ def compare(
     plan: Preview = False,
     restart: Restart = None,
     storage_option: SourceOptions = None,
+    run_option: RunOptions = None,
+    tell: TellOptions = TellOptions(),  # noqa: B008
     report: Report = True,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
     """Find leaks between splits."""
+    if not plan and place.serves():
+        return 0
     flags = {
         "source.format": format,
         "images.size": size,
@@ -143,9 +151,10 @@ def compare(
         "plan.reviewed": reviewed,
     }
     conditions = [parse_condition(text) for text in fail_on or []]
-    values: dict[str, Any] = dict(job_file(job)) if job is not None else {}
-    values.update(parse_assignment(text) for text in set or [])
-    values.update((key, value) for key, value in flags.items() if value is not None)
+    asked = dict(parse_assignment(text) for text in set or [])
+    given = {key: value for key, value in flags.items() if value is not None}
+    trusted = foreign_code(asked) | foreign_code(given)
+    values: dict[str, Any] = {**(job_file(job, trusted) if job is not None else {}), **asked, **given}
     named = list(inputs) or list(values.pop("source.inputs", ()))
     if not named:
         raise SettingsError("no INPUT", "Give TRAIN and TEST, or one source whose images have splits.")
@@ -168,7 +177,7 @@ def compare(
     if protect and not plans:
         raise SettingsError("--protect without --yields: nothing is dropped", "Say who yields, or leave it out.")
     if plan:
-        return show_plan(settings, run, place, options, json)
+        return show_plan(settings, run, place, options, json, run_option)
     with Display(quiet=quiet, as_json=json) as display:
         found = library_call(
             settings.source.inputs,
@@ -177,9 +186,10 @@ def compare(
             **place.arguments(),
             restart=restart,
             storage_options=options,
-            run_options=run_options_of(run, settings.source.inputs, options),
+            run_options=run_options_of(run, settings.source.inputs, options, run_option),
             progress=display,
         )
+    remember(found)
     page = leave_report(found, options) if report else None
     if page is not None and json:  # the summary is the last line
         show_report(page, json=json, quiet=quiet)

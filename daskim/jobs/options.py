@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from daskim.errors import SettingsError
+from daskim.remote import Options
 from daskim.settings import parse_assignment
 
 __all__ = [
@@ -22,10 +23,13 @@ __all__ = [
     "Quiet",
     "Report",
     "Restart",
+    "RunOptions",
     "RunPlace",
     "SimilaritySize",
     "SourceOptions",
     "StandardSize",
+    "TellOptions",
+    "Update",
     "bytes_of",
     "number_of",
     "run_options_of",
@@ -34,6 +38,9 @@ __all__ = [
 ]
 
 Restart = Annotated[str | None, Parameter(help="Do this stage and the later ones again.")]
+Update = Annotated[
+    bool, Parameter(help="Take in what is new, changed and gone in INPUT since RUN was made.", negative="")
+]
 Format = Annotated[str | None, Parameter(help="[auto] folder, manifest, webdataset, parquet, array or idx.")]
 StandardSize = Annotated[str | None, Parameter(help="[32x32] Standard size HxW, or native.")]
 Mode = Annotated[Literal["RGB", "L"] | None, Parameter(help="[RGB] Colour or luma.")]
@@ -50,6 +57,10 @@ SourceOptions = Annotated[
     list[str] | None,
     Parameter(help="key=value for fsspec, for INPUT and a RUN of the same kind; repeat.", negative=""),
 ]
+RunOptions = Annotated[
+    list[str] | None,
+    Parameter(help="key=value for fsspec, for RUN, where --storage-option is not for it; repeat.", negative=""),
+]
 SimilaritySize = Annotated[
     str | None, Parameter(help="[standard] HxW that the similarity sees, native, or standard (that of --size).")
 ]
@@ -60,9 +71,42 @@ SimilaritySize = Annotated[
 class PlaceOptions:
     """Where the work is done; `--cluster` and what the places of `daskim.compute` take."""
 
-    cluster: Annotated[str, Parameter(help="threads, local, or address:tcp://host:port.")] = "threads"
-    workers: Annotated[int | None, Parameter(help="Threads or processes; default one a core.")] = None
-    memory: Annotated[str | None, Parameter(help="Memory for all workers of this machine, such as 4GB.")] = None
+    cluster: Annotated[
+        str, Parameter(help="threads, local, address:tcp://host:port, ssh:HOST,..., slurm, k8s or k8s-job.")
+    ] = "threads"
+    workers: Annotated[int | None, Parameter(help="Threads, processes or pods; default one a core; k8s: 2.")] = None
+    memory: Annotated[str | None, Parameter(help="Memory for all workers of one machine, such as 4GB.")] = None
+
+    tls: Annotated[bool, Parameter(help="Certificates for this run, between all its parts.", negative="")] = False
+    tls_ca: Annotated[str | None, Parameter(help="address:tls://...: certificate of its authority, PEM.")] = None
+    tls_cert: Annotated[str | None, Parameter(help="address:tls://...: certificate to show, PEM.")] = None
+    tls_key: Annotated[str | None, Parameter(help="address:tls://...: private key of that, PEM.")] = None
+    ssh_config: Annotated[str | None, Parameter(help="ssh: a configuration file for ssh [~/.ssh/config].")] = None
+    ssh_python: Annotated[str | None, Parameter(help="ssh: Python on the hosts [the path of this one].")] = None
+    slurm_queue: Annotated[str | None, Parameter(help="slurm: partition.")] = None
+    slurm_account: Annotated[str | None, Parameter(help="slurm: account to charge.")] = None
+    slurm_walltime: Annotated[str | None, Parameter(help="slurm: time limit of a job [the partition's].")] = None
+    slurm_cores: Annotated[int | None, Parameter(help="[1] slurm: cores of a job, each a worker process.")] = None
+    slurm_wait: Annotated[float | None, Parameter(help="[600] slurm: seconds that jobs may wait in the queue.")] = None
+    slurm_directive: Annotated[
+        list[str] | None, Parameter(help="slurm: a further #SBATCH line, such as --qos=high; repeat.", negative="")
+    ] = None
+
+    k8s_image: Annotated[
+        str | None, Parameter(help="k8s: image of the workers [DASKIM_IMAGE, or in a pod the pod's own].")
+    ] = None
+    k8s_namespace: Annotated[str | None, Parameter(help="k8s: namespace [the pod's or the kubeconfig's].")] = None
+    k8s_cpu: Annotated[str | None, Parameter(help="[1] k8s: processors of each worker, such as 500m or 4.")] = None
+    k8s_memory: Annotated[str | None, Parameter(help="[2Gi] k8s: memory of each worker.")] = None
+    k8s_secret: Annotated[
+        str | None, Parameter(help="k8s: Secret whose keys become environment variables of the workers.")
+    ] = None
+    k8s_volume: Annotated[str | None, Parameter(help="k8s: CLAIM:/path, a volume claim for the workers.")] = None
+    k8s_spec: Annotated[str | None, Parameter(help="k8s: file with a whole DaskCluster, YAML or JSON.")] = None
+    k8s_scheduler: Annotated[
+        str | None, Parameter(help="k8s-job: HOST[:PORT] of pod 0 for the others [DASKIM_SCHEDULER].")
+    ] = None
+    k8s_timeout: Annotated[float | None, Parameter(help="[300] k8s, k8s-job: seconds until all are there.")] = None
 
     def arguments(self) -> dict[str, Any]:
         """What `daskim.api.reduce` is given of them."""
@@ -75,6 +119,42 @@ class PlaceOptions:
             "place_options": options,
         }
 
+    def serves(self) -> bool:
+        """Whether this process only worked for another, and is done: see `daskim.compute.serve_place`."""
+        from daskim.compute import serve_place
+
+        given = self.arguments()
+        return serve_place(given.pop("cluster"), options=given.pop("place_options"), **given)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TellOptions:
+    """Who is told how a command ended, besides its exit code; see `daskim.outcome`."""
+
+    metrics: Annotated[
+        str | None, Parameter(help="Text file for Prometheus, written when the command ends, however it does.")
+    ] = None
+    notify: Annotated[
+        str | None,
+        Parameter(
+            help="Webhook that is sent exit code and summary as JSON when the command ends.", env_var="DASKIM_NOTIFY"
+        ),
+    ] = None
+
+    @property
+    def asked(self) -> bool:
+        return self.metrics is not None or self.notify is not None
+
+    def check(self) -> None:
+        """Refuse, before any work, what could never be told to."""
+        from daskim.outcome import check_metrics, check_notify
+
+        if self.metrics is not None:
+            check_metrics(self.metrics)
+        if self.notify is not None:
+            check_notify(self.notify)
+
 
 def number_of(text: str | None) -> int | float | str | None:
     """A number where the text is one; else the text, which the settings judge."""
@@ -85,24 +165,26 @@ def number_of(text: str | None) -> int | float | str | None:
     return int(value) if value is not None and value >= 1 and value.is_integer() else value
 
 
-def run_options_of(run: str, inputs: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-    """The fsspec options for RUN: those of the INPUT where both are of one kind."""
-    return options if _kind(run) in {_kind(item) for item in inputs} else {}
+def run_options_of(
+    run: str, inputs: Sequence[str], options: dict[str, Any], own: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """The fsspec options for RUN: its own (`--run-option`), else those of the INPUT where both are of one kind."""
+    if own:
+        return storage_options(own, "--run-option")
+    return options if _kind(run) in {_kind(item) for item in inputs} else Options()
 
 
 def _kind(url: str) -> str:
     return url.partition("://")[0] if "://" in url else "file"
 
 
-def storage_options(items: Sequence[str]) -> dict[str, Any]:
-    """--storage-option key=value, for fsspec."""
-    options = {}
+def storage_options(items: Sequence[str], flag: str = "--storage-option") -> dict[str, Any]:
+    """--storage-option key=value, for fsspec; the values are not shown by `repr`."""
+    options = Options()
     for item in items:
         key, sign, value = item.partition("=")
         if not sign or not key:
-            raise SettingsError(
-                "--storage-option is not key=value", "Write --storage-option key=value, such as anon=true."
-            )
+            raise SettingsError(f"{flag} is not key=value", f"Write {flag} key=value, such as anon=true.")
         options[key] = parse_assignment(f"{key}={value}")[1]
     return options
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from json import dumps
 from typing import Any
 
@@ -25,13 +26,14 @@ def show_plan(
     where: PlaceOptions,
     options: dict[str, Any],
     json: bool,
+    run_option: Sequence[str] | None = None,
 ) -> int:
     """The table of --plan; nothing is computed or written."""
-    from daskim.api import open_place, preview_run
-    from daskim.pipeline import memory_of, refuse_misfit
+    from daskim.api import describe_place, preview_run
+    from daskim.pipeline import IDLE, memory_of, refuse_misfit
 
     given = where.arguments()
-    place = open_place(
+    place = describe_place(
         given["cluster"], workers=given["workers"], memory=given["memory"], options=given["place_options"]
     )
     try:
@@ -40,7 +42,7 @@ def show_plan(
             run,
             place,
             storage_options=options,
-            run_options=run_options_of(run, settings.source.inputs, options),
+            run_options=run_options_of(run, settings.source.inputs, options, run_option),
         )
     finally:
         place.close()
@@ -48,17 +50,20 @@ def show_plan(
     for state in states:
         need, limit = memory_of(context, state.need)
         blocks = f"{state.done}/{state.need.blocks}" if state.state == "open" else str(state.need.blocks)
-        rows.append((state.stage.name, state.state, blocks, state.need.read, state.need.write, need, limit))
+        # With threads the process that orders the work is the one worker.
+        driver = need if place.name == "threads" else IDLE + state.need.driver
+        rows.append((state.stage.name, state.state, blocks, state.need.read, state.need.write, need, limit, driver))
     if json:
-        keys = ("stage", "state", "blocks", "read_bytes", "write_bytes", "memory_bytes", "memory_limit_bytes")
+        memory = ("memory_bytes", "memory_limit_bytes", "driver_bytes")
+        keys = ("stage", "state", "blocks", "read_bytes", "write_bytes", *memory)
         print(dumps({"event": "plan", "n": size.n, "stages": [dict(zip(keys, row)) for row in rows]}))
     else:
         print_table(
             f"{size.n:,} images of {size.height} x {size.width} x {size.channels}, {_work(settings, size)}, "
             f"{place.workers} workers ({place.name})",
-            ["stage", "state", "blocks", "reads", "writes", "memory per worker", "limit"],
+            ["stage", "state", "blocks", "reads", "writes", "memory per worker", "limit", "of driver"],
             [(*row[:3], *map(size_text, row[3:])) for row in rows],
-            numbers=5,
+            numbers=6,
         )
         for state in states:
             if state.changed:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from daskim.errors import SettingsError, SourceError
+from daskim.errors import SettingsError
 from daskim.gates import check, parse_condition, refuse_blind
-from daskim.jobs.finish import leave_report, show_report
+from daskim.jobs.demo import Demo, make_demo, show_demo
+from daskim.jobs.finish import leave_report, remember, reported, show_report
 from daskim.jobs.options import (
     Assignments,
     Format,
@@ -25,10 +26,13 @@ from daskim.jobs.options import (
     Quiet,
     Report,
     Restart,
+    RunOptions,
     RunPlace,
     SimilaritySize,
     SourceOptions,
     StandardSize,
+    TellOptions,
+    Update,
     number_of,
     run_options_of,
     size_text,
@@ -36,7 +40,7 @@ from daskim.jobs.options import (
 )
 from daskim.jobs.preview import show_plan
 from daskim.jobs.terminal import Display, command_app, plain, print_table, run_app
-from daskim.settings import Settings, job_file, parse_assignment, resolve
+from daskim.settings import Settings, foreign_code, job_file, parse_assignment, resolve
 from daskim.statuses import READABLE
 
 __all__ = ["app", "main"]
@@ -44,8 +48,8 @@ __all__ = ["app", "main"]
 EPILOGUE = """\
 Exit codes: 0 finished, 1 bug, 2 usage or settings, 3 too many broken images (--max-bad), 4 source, run or cluster
 cannot be reached, 5 a block failed, 6 a condition of --fail-on is met, 7 the run was made with other settings, 8 a
-guard tripped (--max-drop), 130 interrupted. A run that ended early goes on where it was when the same command is given
-again.
+guard tripped (--max-drop), 130 interrupted, 143 terminated (SIGTERM). A run that ended early goes on where it
+was when the same command is given again.
 """
 
 app = command_app(
@@ -60,6 +64,7 @@ app = command_app(
 
 
 @app.default
+@reported("reduce")
 def reduce(
     *inputs: Annotated[str, Parameter(name="INPUT", help="Paths or fsspec URLs; several make one set.")],
     run: RunPlace = "daskim-run",
@@ -75,8 +80,13 @@ def reduce(
     place: PlaceOptions = PlaceOptions(),  # noqa: B008
     plan: Preview = False,
     restart: Restart = None,
+    update: Update = False,
+    against: Annotated[
+        str | None, Parameter(help="Finished run that INPUT is compared with, without becoming part of it.")
+    ] = None,
     format: Format = None,
     storage_option: SourceOptions = None,
+    run_option: RunOptions = None,
     limit: Annotated[int | None, Parameter(help="Only the first N images.")] = None,
     sample: Annotated[int | None, Parameter(help="N images drawn at random.")] = None,
     size: StandardSize = None,
@@ -139,11 +149,14 @@ def reduce(
         list[str] | None,
         Parameter(help="Condition on the result, such as 'drop_share>0.1': exit code 6; repeat.", negative=""),
     ] = None,
+    tell: TellOptions = TellOptions(),  # noqa: B008
     report: Report = True,
     quiet: Quiet = False,
     json: Json = False,
 ) -> int:
     """Find redundant and influential images before training."""
+    if not plan and place.serves():
+        return 0
     flags = {
         "method": method,
         "source.format": format,
@@ -173,22 +186,35 @@ def reduce(
         "plan.max_drop": max_drop,
         "plan.reviewed": reviewed,
     }
-    layers: list[tuple[str, Mapping[str, Any]]] = []
-    if job is not None:
-        layers.append((f"job file {job}", job_file(job)))
-    layers.append(("--set", dict(parse_assignment(text) for text in set or [])))
-    layers.append(("command line", {key: value for key, value in flags.items() if value is not None}))
+    named: list[tuple[str, Mapping[str, Any]]] = [
+        ("--set", dict(parse_assignment(text) for text in set or [])),
+        ("command line", {key: value for key, value in flags.items() if value is not None}),
+    ]
+    trusted = foreign_code(named[0][1]) | foreign_code(named[1][1])
+    layers = [(f"job file {job}", job_file(job, trusted)), *named] if job is not None else named
     conditions = [parse_condition(text) for text in fail_on or []]
     options = storage_options(storage_option or [])
     if not run:
         raise SettingsError("--run is empty", "Give a directory or an fsspec URL.")
+    if against is not None and not inputs:
+        raise SettingsError("--against needs INPUT", "Name the images that are compared with that run.")
+    if plan and (update or against is not None):
+        raise SettingsError("--plan tells nothing of deliveries", "Leave out --plan, or --update and --against.")
+    if against is not None:
+        from daskim.api import values_against
+
+        values = values_against(against, run_options_of(against, inputs, options, run_option), trusted)
+        layers.insert(0, (f"run {against}", values))
     with Display(quiet=quiet, as_json=json) as display, tempfile.TemporaryDirectory() as scratch:
-        settings, demo = _settings(inputs, layers, run, Path(scratch) if plan else None)
+        beside = run_options_of(run, (run,), options, run_option)
+        settings, demo = _settings(inputs, layers, lambda: make_demo(run, Path(scratch), beside, plan=plan))
+        if demo is not None:
+            options = beside
         if settings.method == "compare":
             raise SettingsError("method compare is a command of its own", "Use python -m daskim.jobs.compare.")
-        refuse_blind(conditions, settings.method, plans=True)
+        refuse_blind(conditions, settings.method, plans=True, against=against is not None)
         if plan:
-            return show_plan(settings, run, place, options, json)
+            return show_plan(settings, run, place, options, json, run_option)
         from daskim.api import reduce as library_call
 
         found = library_call(
@@ -197,10 +223,13 @@ def reduce(
             settings=settings,
             **place.arguments(),
             restart=restart,
+            update=update,
+            against=against,
             storage_options=options,
-            run_options=run_options_of(run, settings.source.inputs, options),
+            run_options=run_options_of(run, settings.source.inputs, options, run_option),
             progress=display,  # type: ignore[arg-type]
         )
+    remember(found)
     page = leave_report(found, options) if report else None
     if page is not None and json:  # the summary is the last line
         show_report(page, json=json, quiet=quiet)
@@ -212,40 +241,29 @@ def reduce(
 
 
 def _settings(
-    inputs: tuple[str, ...], layers: list[tuple[str, Mapping[str, Any]]], run: str, scratch: Path | None
-) -> tuple[Settings, Path | None]:
-    """Checked settings; without any INPUT those of the demo, whose folder is made: in `scratch`, if that is given and
-    the run has none.
-    """
+    inputs: tuple[str, ...],
+    layers: list[tuple[str, Mapping[str, Any]]],
+    make: Callable[[], Demo],
+) -> tuple[Settings, Demo | None]:
+    """Checked settings; without any INPUT those of the demo, which is made."""
     named = inputs or next((values["source.inputs"] for _, values in reversed(layers) if "source.inputs" in values), ())
     if isinstance(named, str):
         named = (named,)
     demo = None
     if not named:
-        if "://" in run:
-            raise SettingsError("no INPUT, and the demo needs a directory for --run", "Name what is to be read.")
         values = job_file("demo")
         if next((layer["method"] for _, layer in reversed(layers) if "method" in layer), "wavelet") == "similarity":
             values.pop("clusters.n_clusters", None)  # the share is that of Algorithm 1
         layers = [("job file demo", values), *layers]
         resolve(layers)  # a mistake is told before the demo is made
-        demo = Path(run) / "demo"
-        from daskim.synthetic import write_demo
-
-        if scratch is not None and not demo.is_dir():
-            demo = scratch / "demo"
-        if scratch is None or demo.parent == scratch:
-            try:
-                write_demo(demo, truth=demo.parent / "demo-truth.csv")
-            except OSError as error:
-                raise SourceError(f"run {run}: cannot write the demo ({error})", "Choose another --run.") from None
-        named = (str(demo),)
+        demo = make()
+        named = (demo.images,)
     from daskim.api import absolute_inputs
 
     return resolve([*layers, ("command line", {"source.inputs": absolute_inputs(named)})]), demo
 
 
-def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None:
+def _show_result(found: Any, demo: Demo | None, json: bool, quiet: bool) -> None:
     summary = found.summary
     if json:
         print(dumps({"event": "summary", **summary}))
@@ -253,7 +271,7 @@ def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None
     if quiet:
         return
     if demo is not None:
-        _show_demo(found, demo)
+        show_demo(found, demo)
     status = summary["status"]
     bad = {name: count for name, count in status.items() if name not in READABLE}
     pairs = summary.get("similarities")
@@ -261,10 +279,16 @@ def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None
     if pairs is not None:
         name = f"{pairs['name']} at or above {pairs['min_similarity']:g}{_recall(pairs.get('recall'))}"
         near = [("alike pairs", pairs["near"], name)]
+    against = summary.get("against")
+    known = []
+    if against is not None:
+        told = f"have a twin in {against['run']}: {against['exact']:,} exact, {against['conflicts']:,} of another label"
+        known = [("known", against["known"], told)]
     rows = [
         ("images", summary["n_images"], _joined({"ignored files": sum(summary["ignored_files"].values())})),
         ("exact duplicates", summary["n_exact"], "same bytes or same full-resolution pixels as an earlier image"),
         *near,
+        *known,
         ("redundant", summary["n_drop"], "may go: a close image of the same label is kept"),
         (
             "influential",
@@ -278,6 +302,9 @@ def _show_result(found: Any, demo: Path | None, json: bool, quiet: bool) -> None
     print_table("", ["", "images", ""], [(name, f"{count:,}", note) for name, count, note in rows])
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())
     print(f"{summary['seconds_total']:.1f} s ({seconds}), peak memory {size_text(summary['peak_rss_bytes'])}")
+    if (record := summary.get("delivery")) is not None and against is None:
+        told = _joined({name: record[name] for name in ("new", "changed", "back", "deleted", "relabelled")})
+        print(f"Delivery {record['number']}: {told}, {record['unchanged']:,} as they were")
     tables = "tables/plan, tables/influential" + (", tables/pairs, tables/anomalies" if pairs is not None else "")
     print(plain(f"The plan is in {found.run}: keep.txt, drop.txt, {tables}, summary.json"))
 
@@ -286,21 +313,6 @@ def _recall(recall: Mapping[str, Any] | None) -> str:
     if not recall or not recall["pairs"]:
         return ""
     return f"; recall {recall['recall']:.2f} (95 %: {recall['low']:.2f} to {recall['high']:.2f})"
-
-
-def _show_demo(found: Any, demo: Path) -> None:
-    import pandas as pd
-
-    from daskim.synthetic import score_demo
-
-    truth = pd.read_csv(demo.parent / "demo-truth.csv", keep_default_na=False)
-    score = score_demo(truth, found.plan, found.influential, found.images)
-    rows = [
-        (kind, planted if planted else "-", count, f"{100 * recall:.0f} %" if recall == recall else "-")
-        for kind, planted, count, recall in score.itertuples(index=False)
-    ]
-    print_table("Planted in the demo, and found", ["kind", "planted", "found", "recall"], rows, numbers=3)
-    print()
 
 
 def _joined(counts: Mapping[str, int]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from daskim.errors import SettingsError
-from daskim.jobs.options import Json, run_options_of, size_text, storage_options
+from daskim.jobs.options import Json, RunOptions, run_options_of, size_text, storage_options
 from daskim.jobs.terminal import command_app, plain, run_app
 
 __all__ = ["app", "main"]
@@ -55,6 +55,7 @@ def report(
             help="key=value for fsspec: for RUN, and for the source and other files of its kind; repeat.", negative=""
         ),
     ] = None,
+    run_option: RunOptions = None,
     quiet: Annotated[bool, Parameter(help="Say nothing of what was written.", negative="")] = False,
     json: Json = False,
 ) -> int:
@@ -69,10 +70,12 @@ def report(
     from daskim.results import open_run
 
     exports = [parse_export(text) for text in export or []]  # a mistake is told before anything is written
-    found = open_run(run, run_options=options if "://" in run else {})
+    found = open_run(run, run_options=run_options_of(run, [run], options, run_option) if "://" in run else {})
     say = _Say(as_json=json, quiet=quiet)
     if format is not None or not (figures or exports):
-        _report(found, format or "html", output, options, say)
+        shared = run_options_of(found.run, found.settings.source.inputs, options)
+        source_options = options if run_option or "://" not in found.run else shared
+        _report(found, format or "html", output, options, source_options, say)
     if figures:
         from daskim.report.figures import write_figures
 
@@ -101,7 +104,9 @@ class _Say:
         self.event("written", f"{kind}: {told}", kind=kind, files=files)
 
 
-def _report(found: Any, format: str, output: str | None, options: dict[str, Any], say: _Say) -> None:
+def _report(
+    found: Any, format: str, output: str | None, options: dict[str, Any], source_options: dict[str, Any], say: _Say
+) -> None:
     """The report in one form, to its file or to standard output."""
     from daskim.report.files import put
     from daskim.report.formats import as_json, as_markdown
@@ -109,9 +114,6 @@ def _report(found: Any, format: str, output: str | None, options: dict[str, Any]
 
     before = time.monotonic()
     if format == "html":
-        source_options = run_options_of(found.run, found.settings.source.inputs, options)
-        if "://" not in found.run:
-            source_options = options
         if output is None:
             page = write_page(found, storage_options=source_options)
             where, size, count, left_out = page.path, page.bytes, page.thumbnails, list(page.left_out)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from cyclopts import App, CycloptsError
@@ -15,7 +18,7 @@ from cyclopts import App, CycloptsError
 from daskim import __version__
 from daskim.errors import DaskimError, SettingsError
 
-__all__ = ["Display", "command_app", "plain", "print_table", "run_app", "run_command"]
+__all__ = ["Display", "command_app", "exit_code_of", "plain", "print_table", "run_app", "run_command"]
 
 # Off a terminal, at most one line about progress in this many seconds.
 LOG_SECONDS = 30.0
@@ -121,10 +124,43 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     console.print(table)
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): by a scheduler of jobs, a container engine, or `kill`."""
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Within it the first SIGTERM ends the work as Ctrl-C does; later ones do not disturb the clean end."""
+    if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is end:  # else it came, and the process has only its last words to say
+            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a command that ends by this error."""
+    if isinstance(error, DaskimError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 143 if isinstance(error, Terminated) else 130
+    return 141 if isinstance(error, BrokenPipeError) else 1
+
+
 def run_command(work: Callable[[], int], *, as_json: bool) -> int:
     """Run a command's work; its exit code. Errors that a user can act on are told without a traceback."""
     try:
-        return work()
+        with _ended_by_sigterm():
+            return work()
     except DaskimError as error:
         if as_json:
             print(
@@ -135,10 +171,14 @@ def run_command(work: Callable[[], int], *, as_json: bool) -> int:
         return error.exit_code
     except BrokenPipeError:  # whoever read our output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        print("interrupted: finished blocks are kept; the same command goes on from there", file=sys.stderr)
-        return 130
+        return exit_code_of(BrokenPipeError())
+    except KeyboardInterrupt as interruption:
+        word, code = "terminated" if isinstance(interruption, Terminated) else "interrupted", exit_code_of(interruption)
+        what = f"{word}: finished blocks are kept; the same command goes on from there"
+        if as_json:
+            print(json.dumps({"event": "error", "kind": word.capitalize(), "what": what, "hint": ""}), flush=True)
+        print(what, file=sys.stderr)
+        return code
 
 
 def command_app(name: str, help: str, epilogue: str) -> App:

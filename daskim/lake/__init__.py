@@ -6,16 +6,19 @@
 from daskim.lake.block import BLOCK_SCHEMA, native_size, standardise_block
 from daskim.lake.decode import decoder_versions, digest_of, full_digest, standardise
 from daskim.lake.encode import Unsupported, encode_png, extension_of
+from daskim.lake.failures import failure_of_store
 from daskim.lake.folder import label_of
+from daskim.lake.guard import Job, each_image
 from daskim.lake.listing import list_images
 from daskim.lake.names import RUN_MARK, escape, extension, unescape
-from daskim.lake.place import Place, failure_of_store, is_local, locate
+from daskim.lake.place import Place, is_local, locate
 from daskim.lake.read import read_images
 from daskim.lake.records import LISTING_SCHEMA, STATUSES, Failure, ImageSpec, Listing, Raw, Standard
 from daskim.lake.reviewed import VERDICTS, Reviewed, called_different, read_reviewed
 from daskim.lake.signature import IMAGE_EXTENSIONS
 from daskim.lake.stderr import quiet_native_stderr
 from daskim.lake.thumbnails import LOSSLESS, Thumbnail, thumbnail
+from daskim.lake.upload import upload
 from daskim.lake.write import PARTIAL, Folder, State, digest_of_file, open_folder
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "Failure",
     "Folder",
     "ImageSpec",
+    "Job",
     "Listing",
     "Place",
     "Raw",
@@ -42,6 +46,7 @@ __all__ = [
     "decoder_versions",
     "digest_of",
     "digest_of_file",
+    "each_image",
     "encode_png",
     "escape",
     "extension",
@@ -61,4 +66,5 @@ __all__ = [
     "standardise_block",
     "thumbnail",
     "unescape",
+    "upload",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,14 +16,18 @@ from numpy.lib import format as npy_format
 
 from daskim.errors import SourceError
 from daskim.lake.cache import SHARED
+from daskim.lake.failures import failure_of_store
+from daskim.lake.names import unescape
 from daskim.lake.place import Place
 from daskim.lake.rowsource import MemoryRows, RangeRows, RowSource, ZarrRows
+from daskim.remote import open_options
 
 __all__ = ["is_label_name", "label_names", "open_array", "pair_keys", "read_labels", "split_of_key"]
 
 _LABEL = re.compile(r"(?i)(?:^|[_\-./])(?:labels?|targets?|classes|y)(?=$|[_\-.])")
 _SPLIT = re.compile(r"(?i)(?:^|[_\-./])(train|test|val|valid|validation)(?=$|[_\-.])")
 _MAX_UNPACKED = 16_000_000_000
+_AHEAD = 4_000_000  # bytes that a store is asked for at once
 _EXTS = (".npy", ".npz", ".zarr")
 
 
@@ -111,6 +116,7 @@ def shapes_inside(place: Place, storage_options: Mapping[str, Any] | None) -> di
                 if info.filename.endswith(".npy")
             }
     node = open_zarr(place, storage_options)
+    _refuse_links(place)
     if isinstance(node, zarr.Array):
         return None
     return {key: child.shape for key, child in node.members(max_depth=None) if isinstance(child, zarr.Array)}
@@ -121,9 +127,24 @@ def open_zarr(place: Place, storage_options: Mapping[str, Any] | None) -> Any:
     try:
         if place.fs is None:
             return zarr.open(place.path, mode="r")
-        return zarr.open(place.url, mode="r", storage_options=dict(storage_options or {}))
+        url = unescape(place.url)
+        return zarr.open(url, mode="r", storage_options=open_options(url, storage_options or {}))
     except Exception as error:
-        raise SourceError(f"cannot open {place.url} as Zarr: {error}") from None
+        reason = failure_of_store(error, place.secrets).reason
+        raise SourceError(f"cannot open {place.url} as Zarr: {reason}") from None
+
+
+def _refuse_links(place: Place) -> None:
+    """End where a part of a Zarr hierarchy on a disk is a link that leads out of it: any file would be an image."""
+    todo = [place.path] if place.fs is None else []
+    root = os.path.realpath(place.path)
+    while todo:
+        with os.scandir(todo.pop()) as scan:
+            for item in scan:
+                if item.is_symlink() and os.path.commonpath([root, os.path.realpath(item.path)]) != root:
+                    raise SourceError(f"{place.url}: {item.name} is a link that leads out of it", "Copy what it holds.")
+                if item.is_dir(follow_symlinks=False):
+                    todo.append(item.path)
 
 
 def read_labels(
@@ -144,6 +165,7 @@ def read_labels(
             values = _load(file, place.url)
     else:
         node = open_zarr(place, storage_options)
+        _refuse_links(place)
         values = np.asarray((node[member] if member else node)[...])
     where = f"{place.url}{'/' + member if member else ''}"
     if values.ndim == 2 and values.shape[1] == 1:
@@ -233,7 +255,7 @@ def _load_npz(place: Place, member: str) -> np.ndarray:
     _, size, mtime = place.info()
 
     def load() -> tuple[np.ndarray, int]:
-        with place.open() as file, _zip(file, place.url) as archive:
+        with place.open(ahead=_AHEAD) as file, _zip(file, place.url) as archive:
             info = archive.getinfo(member + ".npy")
             if info.file_size > _MAX_UNPACKED:
                 raise SourceError(
@@ -242,6 +264,7 @@ def _load_npz(place: Place, member: str) -> np.ndarray:
                 )
             with archive.open(info) as inner:
                 array = _load(inner, f"{place.url}/{member}")
+        place.verify()
         return array, array.nbytes
 
     return SHARED.get(("npz", place.url, member, size, mtime), load)

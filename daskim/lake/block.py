@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,10 @@ import pyarrow as pa
 
 from daskim.errors import SourceError
 from daskim.lake.decode import convert, flat_rows
-from daskim.lake.read import read_images
-from daskim.lake.records import ImageSpec, Listing, Raw, Standard
-from daskim.lake.stderr import quiet_native_stderr
+from daskim.lake.guard import Job, Quarantined, each_image
+from daskim.lake.records import ImageSpec, Listing, Standard
 
 __all__ = ["BLOCK_SCHEMA", "native_size", "standardise_block"]
-
-# Decoding a tiny JPEG gives up the interpreter lock for about 8 microseconds, and taking it back from another
-# thread costs more than that: two threads took 46 us an image together where one alone took 33. So runs of small
-# images are decoded by one thread at a time; reading, and larger images, go on side by side.
-_SMALL = threading.Lock()
-_SMALL_BYTES = 8192
-_SMALL_BATCH = 64
 
 BLOCK_SCHEMA = pa.schema(
     [
@@ -45,7 +36,7 @@ BLOCK_SCHEMA = pa.schema(
 
 
 def standardise_block(
-    rows: pa.Table, spec: ImageSpec, storage_options: Mapping[str, Any] | None = None
+    rows: pa.Table, spec: ImageSpec, storage_options: Mapping[str, Any] | None = None, *, alone: bool = False
 ) -> tuple[np.ndarray, pa.Table]:
     """Read and standardise the images of `rows`. Safe to call from several threads.
 
@@ -56,6 +47,8 @@ def standardise_block(
     spec : ImageSpec
     storage_options : mapping, optional
         For fsspec.
+    alone : bool
+        In child processes, since these rows have ended a process before; see `daskim.lake.guard`.
 
     Returns
     -------
@@ -65,37 +58,19 @@ def standardise_block(
         b rows of `BLOCK_SCHEMA`, in the order of `rows`; ``bytes`` is what was read, or else what the listing
         knew.
     """
+    job = _job(spec)
     pixels = np.zeros((rows.num_rows, *spec.shape), np.uint8)
-    found: list[Standard] = []
-    raws = read_images(rows, storage_options, max_bytes=spec.max_bytes)
-    with quiet_native_stderr():
-        for batch, small in _batches(raws):
-            with _SMALL if small else contextlib.nullcontext():
-                for raw in batch:
-                    standard = convert(raw, spec)
-                    if standard.pixels is not None:
-                        pixels[len(found)] = standard.pixels
-                    found.append(standard)
+    found = []
+    for index, result in enumerate(each_image(rows, job, storage_options, alone=alone)):
+        standard = _lost(result) if isinstance(result, Quarantined) else result
+        if standard.pixels is not None:
+            pixels[index] = standard.pixels
+        found.append(standard)
     return pixels, _table(rows, found, pixels, spec)
 
 
-def _batches(raws: Iterator[Raw]) -> Iterator[tuple[list[Raw], bool]]:
-    """Runs of small images, at most 64, flagged True, and larger ones one by one."""
-    batch: list[Raw] = []
-    for raw in raws:
-        size = raw.nbytes if isinstance(raw, np.ndarray) else len(raw) if isinstance(raw, bytes) else 0
-        if size > _SMALL_BYTES:
-            if batch:
-                yield batch, True
-            yield [raw], False
-            batch = []
-            continue
-        batch.append(raw)
-        if len(batch) == _SMALL_BATCH:
-            yield batch, True
-            batch = []
-    if batch:
-        yield batch, True
+def _lost(what: Quarantined) -> Standard:
+    return Standard(None, 0, 0, what.size, what.file_digest, b"", False, what.status, what.reason)
 
 
 def _table(rows: pa.Table, found: list[Standard], pixels: np.ndarray, spec: ImageSpec) -> pa.Table:
@@ -125,22 +100,26 @@ def _table(rows: pa.Table, found: list[Standard], pixels: np.ndarray, spec: Imag
     )
 
 
-def native_size(listing: Listing, storage_options: Mapping[str, Any] | None = None) -> tuple[int, int]:
-    """(height, width) of the first image that can be read, orientation applied.
+def native_size(
+    listing: Listing, storage_options: Mapping[str, Any] | None = None, *, alone: bool = False
+) -> tuple[int, int]:
+    """(height, width) of the first image that can be read, orientation applied; `alone`: as of `standardise_block`.
 
     Raises
     ------
     SourceError
         None can be read.
     """
-    spec = ImageSpec(1, 1)
+    job = _job(ImageSpec(1, 1))
     table, seen = listing.table, dict[str, int]()
-    with quiet_native_stderr():
-        for start in range(0, table.num_rows, 16):
-            for raw in read_images(table.slice(start, 16), storage_options, max_bytes=spec.max_bytes):
-                standard = convert(raw, spec)
-                if standard.pixels is not None:
-                    return standard.height, standard.width
-                seen[standard.status] = seen.get(standard.status, 0) + 1
+    for start in range(0, table.num_rows, 16):
+        for found in each_image(table.slice(start, 16), job, storage_options, alone=alone):
+            if not isinstance(found, Quarantined) and found.pixels is not None:
+                return found.height, found.width
+            seen[found.status] = seen.get(found.status, 0) + 1
     what = ", ".join(f"{count} {status}" for status, count in sorted(seen.items()))
     raise SourceError(f"none of the {table.num_rows} images can be read ({what})", "Name a size: images.size.")
+
+
+def _job(spec: ImageSpec) -> Job:
+    return Job(partial(convert, spec=spec), spec.max_seconds, spec.max_bytes, spec.max_pixels)

@@ -112,7 +112,7 @@ def _unpack(place: Place, stop: int) -> bytes:
 def _inflate(place: Place, stop: int) -> bytes:
     parts, total = [], 0
     inflate = zlib.decompressobj(31)
-    with place.open() as file:
+    with place.open(ahead=_PIECE) as file:
         packed = file.read(_PIECE)
         while packed and total < stop:
             try:

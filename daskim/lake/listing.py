@@ -95,7 +95,7 @@ def list_images(
         index = LISTING_SCHEMA.get_field_index("source")
         tables.append(table.set_column(index, "source", pa.repeat(pa.scalar(number, pa.int32()), len(table))))
         ignored.update(passed)
-    table = pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables(tables)
     _check_ids(table, inputs)
     if limit is not None:
         table = table.slice(0, limit)
@@ -128,7 +128,10 @@ def _check(inputs: Sequence[str], format: str, limit: int | None, sample: int | 
 
 
 def _check_ids(table: pa.Table, inputs: Sequence[str]) -> None:
-    if pc.count_distinct(table["id"]).as_py() == table.num_rows:
+    ids = table["id"]
+    if len(ids) < 2 or pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py():
+        return  # ascending, as one folder's are: no table of all names is needed
+    if pc.count_distinct(ids).as_py() == table.num_rows:
         return
     first: dict[str, int] = {}
     for row, name in enumerate(table["id"].to_pylist()):

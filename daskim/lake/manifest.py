@@ -6,7 +6,7 @@ Columns: ``file_name`` or ``uri``, and optionally ``label`` and ``split``; other
   status outside-source. An absolute URL (``scheme://``) is treated as a ``uri``.
 * ``uri`` may be any URL, and, where the manifest itself is a local file, an absolute local path or ``file://``
   URL. A manifest that lies on a remote store cannot make us read local files: outside-source. A relative ``uri``
-  is a ``file_name``.
+  is a ``file_name``. What fsspec would do more than read for, such as to follow a set of references, is unsupported.
 * ``daskim_id``, where a manifest has it, is the id of the image, and ``file_name`` and ``uri`` are then in stored form
   (`daskim.lake.names`): so `daskim.jobs.apply` writes them.
 * ``--storage-option`` is used for every URL that a local manifest names. A manifest that lies on a remote store
@@ -28,15 +28,23 @@ import pyarrow.parquet as pq
 from fsspec.utils import get_protocol
 
 from daskim.errors import SourceError
-from daskim.lake.folder import Entry, rows_of_entries
+from daskim.lake.entries import Entry
+from daskim.lake.failures import failure_of_store
+from daskim.lake.folder import rows_of_entries
 from daskim.lake.names import escape, unescape
-from daskim.lake.place import Place, failure_of_store, is_local, locate
+from daskim.lake.place import Place, is_local, locate
+from daskim.remote import refuse_credentials
 
 __all__ = ["MANIFEST_EXTENSIONS", "NO_OPTIONS", "list_manifest", "manifest_columns"]
 
 MANIFEST_EXTENSIONS = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"})
 NO_OPTIONS = "without-options"
 _NAMES = ("file_name", "uri", "label", "split", "daskim_id")
+_LOCAL = frozenset({"file", "local"})
+# What a manifest may name: stores of files, and archives in them. Left out are protocols that interpret what they read,
+# as a set of references to other files does, and caches, which write.
+_STORES = frozenset(["http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hdfs", "webhdfs", "hf"])
+_STORES |= frozenset(["ftp", "sftp", "ssh", "smb", "oci", "oss", "memory", "zip", "tar"])
 Table = dict[str, list[str | None]]
 
 
@@ -186,14 +194,25 @@ def _stat_local(place: Place, rel: str) -> Entry:
 
 def _entry_of_uri(manifest: Place, uri: str) -> Entry:
     """An absolute URI; a remote one is opened when it is read, by its own protocol."""
+    refuse_credentials(uri)
+    protocols = _protocols(uri)
+    if not _LOCAL.isdisjoint(protocols) and manifest.fs is not None:
+        reason = "a local path in a manifest that is not local"
+        return Entry(escape(uri), manifest, status="outside-source", reason=reason)
+    for protocol in protocols:
+        if protocol not in _LOCAL | _STORES and protocol != get_protocol(manifest.url):
+            reason = f"{protocol}:// is not read because a manifest says so: give such a URL as INPUT"
+            return Entry(escape(uri), manifest, status="unsupported", reason=reason)
     if not is_local(uri):
         return Entry(escape(uri), Foreign(uri))
-    if manifest.fs is not None:
-        return Entry(
-            escape(uri), manifest, status="outside-source", reason="a local path in a manifest that is not local"
-        )
     path = os.path.realpath(locate(uri).path)
     return _stat_local(Place(path), escape(uri))
+
+
+def _protocols(uri: str) -> list[str]:
+    """What fsspec would open to read a URI: one protocol for each part of a chain (``zip://a.png::s3://b/c.zip``)."""
+    *outer, last = uri.split("::")
+    return [get_protocol(part) if "://" in part else part for part in outer] + [get_protocol(last)]
 
 
 class Foreign(Place):

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from daskim.errors import SettingsError, SourceError
 from daskim.lake.cache import SHARED
-from daskim.lake.folder import Entry
+from daskim.lake.entries import Entry
+from daskim.lake.failures import failure_of_store
 from daskim.lake.names import escape, split_of_prefix, unescape
-from daskim.lake.place import Place, failure_of_store
+from daskim.lake.place import Place
 from daskim.lake.records import Failure
 from daskim.lake.rows import broken_rows, make_rows
 
@@ -25,6 +26,7 @@ __all__ = ["image_column", "list_parquet", "read_parquet"]
 _BINARY_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes")
 _GROUP_BOUND = 128_000_000  # uncompressed bytes of a row group that is kept whole; larger ones are streamed
 _STREAM_ROWS = 64
+_AHEAD = 4_000_000  # bytes that a store is asked for beyond a small read of a large row group
 
 
 def image_column(schema: pa.Schema, where: str = "") -> str | None:
@@ -78,7 +80,9 @@ def list_parquet(entries: Iterable[Entry], progress: Callable[[int], None] | Non
         except (OSError, pa.ArrowException, ValueError) as error:
             failure = failure_of_store(error, entry.place.secrets)
             status = "corrupt" if isinstance(error, pa.ArrowException) else failure.status
-            tables.append(broken_rows(entry.rel, entry.place.url, "parquet", status, failure.reason, entry.mtime))
+            tables.append(
+                broken_rows(entry.rel, entry.place.url, "parquet", status, failure.reason, entry.mtime, entry.etag)
+            )
         done += tables[-1].num_rows
         if progress is not None:
             progress(done)
@@ -118,6 +122,7 @@ def _list_file(entry: Entry) -> pa.Table:
         item=np.arange(count, dtype=np.int64),
         member=column,
         mtime=entry.mtime,
+        etag=entry.etag,
     )
 
 
@@ -211,6 +216,7 @@ def _runs(groups: np.ndarray) -> Iterator[tuple[int, int]]:
 def _footer(place: Place) -> tuple[pq.FileMetaData, int]:
     with place.open() as file:
         footer = pq.ParquetFile(file).metadata
+    place.verify()
     return footer, footer.serialized_size * 4
 
 
@@ -236,6 +242,7 @@ def _rows_of_group(
 def _load_group(place: Place, footer: pq.FileMetaData, column: str, group: int) -> tuple[Any, Any]:
     with place.open() as file:
         table = pq.ParquetFile(file, metadata=footer).read_row_group(group, columns=[column], use_threads=False)
+    place.verify()
     return _split_column(table[column])
 
 
@@ -262,7 +269,7 @@ def _stream_group(
     """
     wanted, at = set(local), 0
     found: dict[int, tuple[bytes | None, str | None]] = {}
-    with place.open() as file:
+    with place.open(ahead=_AHEAD) as file:
         parquet = pq.ParquetFile(file, metadata=footer)
         order = iter(local)
         due = next(order, None)
@@ -270,6 +277,7 @@ def _stream_group(
         for batch in parquet.iter_batches(
             batch_size=_STREAM_ROWS, row_groups=[group], columns=[column], use_threads=False
         ):
+            place.verify()
             data, paths = _split_column(pa.chunked_array([batch.column(0)]))
             for row in range(len(batch)):
                 if at + row in wanted:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,14 +20,15 @@ import fsspec
 from fsspec.utils import get_protocol
 
 from daskim.errors import SettingsError, SourceError, nearest
+from daskim.lake.failures import Changed, failure_of_store, is_beyond
 from daskim.lake.names import escape, unescape
-from daskim.lake.records import Failure
+from daskim.lake.streams import PatientFile, open_regular, pread, read_stream
+from daskim.remote import missing_package, open_options, refuse_credentials, secrets_of
+from daskim.retry import READS, STORE
 
-__all__ = ["Place", "batches", "etag_of", "failure_of_store", "is_local", "locate", "secrets_of"]
+__all__ = ["UNKNOWN", "Place", "batches", "etag_of", "is_local", "locate", "mtime_of", "size_of"]
 
-_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-_NO_FOLLOW |= getattr(os, "O_BINARY", 0)
-_SLICE = 16_000_000  # bytes asked of the system at once
+UNKNOWN = 8_000_000  # bytes that a file of unknown size is given room for, at first
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class Place:
         None for local paths.
     prefix, suffix : str
         What stands before and after the path in the URL (chained URLs have both).
+    etag, mtime : str or None, float
+        Of the version that was listed, where it must be that one (`pinned`); not for local files.
+
+    Notes
+    -----
+    What fails for the moment in a store is tried again, for a minute at most (`daskim.retry.READS`).
     """
 
     path: str
@@ -49,6 +56,8 @@ class Place:
     prefix: str = ""
     suffix: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    etag: str | None = None
+    mtime: float = float("nan")
 
     @property
     def url(self) -> str:
@@ -65,7 +74,9 @@ class Place:
 
     def at(self, path: str) -> Place:
         """Another path on the same file system."""
-        return Place(path, self.fs, self.prefix, self.suffix, self.secrets)
+        other = object.__new__(Place)  # a listing makes millions: the constructor takes five times as long
+        other.__dict__.update(path=path, fs=self.fs, prefix=self.prefix, suffix=self.suffix, secrets=self.secrets)
+        return other
 
     def join(self, rel: str) -> Place:
         """`rel` (with "/" between its parts) below this path."""
@@ -82,57 +93,111 @@ class Place:
         if self.fs is None:
             found = os.stat(self.path)
             return stat.S_ISDIR(found.st_mode), found.st_size, found.st_mtime
-        entry = self.fs.info(self.path)
+        entry = self.entry()
         return entry.get("type") == "directory", size_of(entry), mtime_of(entry)
 
-    def open(self) -> IO[bytes]:
-        """The file, open for reading. Raises what the store raises."""
+    def entry(self) -> Mapping[str, Any]:
+        """What the store says of the file now: an fsspec info record. Not for local paths."""
+        if self.web and self.path.endswith("/"):
+            return {"name": self.path, "size": None, "type": "directory"}  # fsspec takes an index page for a file
+        return READS.call(self.fs.info, self.path)
+
+    @property
+    def web(self) -> bool:
+        """Whether this is a URL of a web server."""
+        return self.path.startswith(("http://", "https://"))
+
+    def open(self, *, ahead: int = 0) -> IO[bytes]:
+        """The file, open for reading. Raises what the store raises.
+
+        Parameters
+        ----------
+        ahead : int
+            Bytes that a store is asked for beyond each read, for files that are read from front to back.
+        """
         if self.fs is None:
-            return os.fdopen(_open_regular(self.path), "rb")
-        return self.fs.open(self.path, "rb")
+            return os.fdopen(open_regular(self.path), "rb")
+        if not getattr(self.fs, "async_impl", False):
+            return READS.call(self.fs.open, self.path, "rb")
+        # fsspec reads ahead by 5 to 50 MB where it is not told: for a row group of 1 MB that is many times too much.
+        how = {"cache_type": "readahead", "block_size": ahead} if ahead else {"cache_type": "none"}
+        file: Any = PatientFile(READS.call(self.fs.open, self.path, "rb", **how))
+        return file
 
     def read(self, start: int, stop: int) -> bytes:
-        """Bytes [start, stop) of the file, fewer where it ends before. Raises what the store raises."""
+        """Bytes [start, stop) of the file, fewer where it ends before. Raises what the store raises.
+
+        Raises
+        ------
+        Changed
+            The place is pinned, and the file is another one by now.
+        """
         if self.fs is None:
-            fd = _open_regular(self.path)
+            fd = open_regular(self.path)
             try:
-                return _pread(fd, start, stop)
+                return pread(fd, start, stop)
             finally:
                 os.close(fd)
-        return bytes(self.fs.cat_file(self.path, start=start, end=stop))
+        data = READS.call(self._read_once, start, stop)
+        self.verify()
+        return data
+
+    def _read_once(self, start: int, stop: int) -> bytes:
+        if not self.web:
+            try:
+                return bytes(self.fs.cat_file(self.path, start=start, end=stop))
+            except Exception as error:
+                if is_beyond(error):
+                    return b""
+                raise
+        # A server without range requests answers with the whole file: its stream is cut here, and a start refused.
+        if start:
+            with self.fs.open(self.path, "rb", cache_type="none") as file:
+                file.seek(start)
+                return bytes(file.read(stop - start))
+        return read_stream(self.fs, self.path, stop)
+
+    def pinned(self, etag: str | None, mtime: float) -> Place:
+        """This place, of which only the version with this entity tag (or, without one, this time) is to be read."""
+        return replace(self, etag=etag, mtime=mtime)
+
+    def verify(self) -> None:
+        """Make sure, after a read, that what was read is the version that the place is pinned to.
+
+        Compared are what the store says of the file, then and now, and never a clock of this machine.
+
+        Raises
+        ------
+        Changed
+        """
+        if self.fs is None or (self.etag is None and self.mtime != self.mtime):
+            return
+        now = self.entry()
+        if self.etag is not None:
+            same = etag_of(now) == self.etag
+        else:
+            same = mtime_of(now) == self.mtime
+        if not same:
+            raise Changed("it is no longer the file that was listed")
+
+    def copy(self, target: Place) -> None:
+        """Copy the file to another place of the same store, inside the store."""
+        STORE.call(self.fs.cp_file, self.path, target.path)
+
+    def remove(self) -> None:
+        """Remove the file from its store."""
+        with contextlib.suppress(FileNotFoundError):  # an answer may be lost: the second try finds nothing
+            STORE.call(self.fs.rm_file, self.path)
 
     def exists(self) -> bool:
-        """Whether something is there."""
+        """Whether something is there. A store that does not say so is no answer, and its error is raised."""
         try:
             self.info()
-        except OSError:
-            return False
+        except OSError as error:
+            if self.fs is None or isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+                return False
+            raise
         return True
-
-
-def _open_regular(path: str) -> int:
-    """A descriptor of a regular file; a FIFO, socket, device or a link put there since is refused, not opened."""
-    fd = os.open(path, os.O_RDONLY | _NO_FOLLOW)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise NotAFile(f"not a regular file: {escape(path)}")
-    return fd
-
-
-class NotAFile(OSError):
-    """A path that is not a regular file."""
-
-
-def _pread(fd: int, start: int, stop: int) -> bytes:
-    stop = min(stop, max(start, os.fstat(fd).st_size))
-    first = os.pread(fd, min(stop - start, _SLICE), start)
-    if len(first) == stop - start:
-        return first
-    parts, at = [first], start + len(first)
-    while at < stop and parts[-1]:
-        parts.append(os.pread(fd, min(stop - at, _SLICE), at))
-        at += len(parts[-1])
-    return b"".join(parts)
 
 
 def size_of(entry: Mapping[str, Any]) -> int:
@@ -147,8 +212,10 @@ def mtime_of(entry: Mapping[str, Any]) -> float:
         value = entry.get(key)
         if isinstance(value, int | float):
             return float(value)
-        with contextlib.suppress(AttributeError, TypeError, ValueError):
-            return float(value.timestamp())  # type: ignore[union-attr]
+        if value is not None and hasattr(value, "timestamp"):
+            return float(value.timestamp())
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return parsedate_to_datetime(entry["Last-Modified"]).timestamp()
     return float("nan")
 
 
@@ -187,20 +254,19 @@ def locate(url: str, storage_options: Mapping[str, Any] | None = None, *, stored
     if is_local(url):
         path = unquote(urlsplit(url).path) if url.startswith(("file://", "local://")) else url
         return Place(os.path.abspath(os.path.expanduser(path) if not stored else path))
-    if re.search(r"://[^/@:]*:[^/@]*@", url):
-        raise SettingsError(
-            f"a password inside a URL ({re.sub(r'://[^@]*@', '://...@', url)}) would end in tables and logs",
-            "Give credentials with --storage-option key=value.",
-        )
+    refuse_credentials(url)
     options = dict(storage_options or {})
     protocol = get_protocol(url.partition("::")[0]) if "://" in url.partition("::")[0] else url.partition("::")[0]
     if protocol not in fsspec.available_protocols():
         raise SettingsError(f"unknown protocol in {url!r}", nearest(protocol, fsspec.available_protocols()))
     try:
-        fs, path = fsspec.core.url_to_fs(url, **options)
+        fs, path = fsspec.core.url_to_fs(url, **open_options(url, options))
+    except SettingsError:
+        raise
     except Exception as error:
         failure = failure_of_store(error, secrets_of(options))
-        raise SourceError(f"cannot reach {url!r}: {failure.reason}", "Check the URL and --storage-option.") from None
+        hint = missing_package(url, error) or "Check the URL and --storage-option."
+        raise SourceError(f"cannot reach {url!r}: {failure.reason}", hint) from None
     before, after = _around(url, fs, path)
     return Place(path, fs, before, after, secrets_of(options))
 
@@ -219,41 +285,11 @@ def _around(url: str, fs: Any, path: str) -> tuple[str, str]:
     return before, "".join("::" + part for part in rest[1:])
 
 
-def secrets_of(options: Mapping[str, Any]) -> tuple[str, ...]:
-    found: list[str] = []
-    for value in options.values():
-        if isinstance(value, Mapping):
-            found += secrets_of(value)
-        elif isinstance(value, str) and len(value) >= 4:
-            found.append(value)
-    return tuple(found)
-
-
-def failure_of_store(error: BaseException, secrets: Sequence[str] = ()) -> Failure:
-    """The status for an exception that a store raised; storage options are blotted out of the reason."""
-    words = str(error).strip()
-    for secret in secrets:
-        words = words.replace(secret, "***")
-    words = re.sub(r"\?\S+", "?***", words)  # a signed URL's signature
-    reason = escape(f"{type(error).__name__}: {words}" if words else type(error).__name__)[:300]
-    if isinstance(error, NotAFile):
-        return Failure("not-a-file", reason)
-    if isinstance(error, IsADirectoryError | NotADirectoryError):
-        return Failure("not-a-file" if isinstance(error, IsADirectoryError) else "missing", reason)
-    if isinstance(error, FileNotFoundError):
-        return Failure("missing", reason)
-    if isinstance(error, PermissionError):
-        return Failure("no-permission", reason)
-    if isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower():
-        return Failure("timeout", reason)
-    return Failure("read-error", reason)
-
-
 def batches(sizes: Sequence[int], max_items: int = 256, max_bytes: int = 64_000_000) -> Iterator[tuple[int, int]]:
-    """Runs [start, stop) of `sizes` within both bounds (one item may exceed the second); -1 counts as 1 MB."""
+    """Runs [start, stop) of `sizes` within both bounds (one item may exceed the second); -1 counts as `UNKNOWN`."""
     start = total = 0
     for index, size in enumerate(sizes):
-        cost = size if size >= 0 else 1_000_000
+        cost = size if size >= 0 else UNKNOWN
         if index > start and (index - start >= max_items or total + cost > max_bytes):
             yield start, index
             start, total = index, 0

@@ -14,16 +14,20 @@ import pyarrow as pa
 from daskim.errors import DaskimError
 from daskim.lake.arrays import open_array
 from daskim.lake.cache import SHARED
+from daskim.lake.failures import failure_of_store
+from daskim.lake.fetch import Answer, StoreDown, Wanted, fetch, refuse_if_down
 from daskim.lake.idx import open_idx
 from daskim.lake.manifest import NO_OPTIONS
 from daskim.lake.parquet import read_parquet
-from daskim.lake.place import Place, batches, failure_of_store, is_local, locate, secrets_of
+from daskim.lake.place import Place, batches, is_local, locate
 from daskim.lake.records import Failure, Raw
 from daskim.lake.rowsource import plan_ranges
+from daskim.remote import secrets_of
+from daskim.retry import GaveUp
 
 __all__ = ["read_images"]
 
-_COLUMNS = ("format", "container", "item", "member", "bytes", "mtime", "status", "reason")
+_COLUMNS = ("format", "container", "item", "member", "bytes", "mtime", "etag", "status", "reason")
 _FILES = ("folder", "manifest")
 
 
@@ -36,18 +40,20 @@ class _Run:
     items: list[int]
     members: list[str | None]
     sizes: list[int]
+    etags: list[str | None]
     mtime: float
     options: Mapping[str, Any]
     max_bytes: int
 
     @property
     def place(self) -> Place:
-        return locate(self.containers[0], _options_for(self.containers[0], self.options), stored=True)
+        place = locate(self.containers[0], _options_for(self.containers[0], self.options), stored=True)
+        return place.pinned(self.etags[0], self.mtime)
 
     @property
     def token(self) -> tuple[Any, ...]:
         """What tells this version of the container, as seen with these options, from another."""
-        return self.containers[0], repr(self.mtime), hash(repr(sorted(self.options.items(), key=str)))
+        return self.containers[0], repr(self.mtime), self.etags[0], hash(repr(sorted(self.options.items(), key=str)))
 
 
 def read_images(
@@ -70,6 +76,11 @@ def read_images(
         A file's bytes; a raw array (h, w) or (h, w, c); or why there is neither. Nothing is raised for an image
         or container that cannot be read. Memory: one batch of at most 256 files and about 64 MB, or one row
         group, or one unpacked array.
+
+    Raises
+    ------
+    StoreDown
+        A store that answers nothing at all, after a minute of trying.
     """
     columns = {name: rows.column(name).to_pylist() for name in _COLUMNS}
     bound = max_bytes if max_bytes is not None else 1 << 62
@@ -104,6 +115,7 @@ def _read_span(
         [columns["item"][i] for i in wanted],
         [columns["member"][i] for i in wanted],
         [columns["bytes"][i] for i in wanted],
+        [columns["etag"][i] for i in wanted],
         columns["mtime"][start],
         options,
         bound,
@@ -121,9 +133,11 @@ def _guarded(run: _Run, count: int) -> Iterator[Raw]:
         for raw in _READERS[run.format](run) if count else ():
             yield raw
             done += 1
-    except GeneratorExit:
+    except (GeneratorExit, StoreDown):
         raise
     except Exception as error:
+        if isinstance(error, GaveUp):
+            refuse_if_down(run.place.fs, run.place.path, error, secrets_of(run.options))
         failure = _failure(error, run.options)
     for _ in range(done, count):
         yield failure
@@ -147,12 +161,19 @@ def _read_files(run: _Run) -> Iterator[Raw]:
         remote = [i for i, url in enumerate(group) if not is_local(url)]
         answers = dict(zip(remote, _fetch(run, [start + i for i in remote])))
         for i, url in enumerate(group):
-            yield answers.pop(i) if i in answers else _read_local(url, run.max_bytes)
+            if i not in answers:
+                yield _read_local(url, run.sizes[start + i], run.max_bytes)
+                continue
+            answer = answers.pop(i)
+            yield answer() if callable(answer) else answer
 
 
-def _read_local(url: str, max_bytes: int) -> bytes | Failure:
+def _read_local(url: str, size: int, max_bytes: int) -> bytes | Failure:
     try:
-        return _bounded(locate(url, stored=True).read(0, max_bytes + 1), max_bytes)
+        data = locate(url, stored=True).read(0, max_bytes + 1)
+        if 0 <= size != len(data) <= max_bytes:
+            return Failure("changed", f"{size} bytes when it was listed, {len(data)} now")
+        return _bounded(data, max_bytes)
     except (OSError, MemoryError, ValueError) as error:
         return failure_of_store(error)
 
@@ -163,11 +184,10 @@ def _bounded(data: bytes, max_bytes: int) -> bytes | Failure:
     return data
 
 
-def _fetch(run: _Run, rows: Sequence[int]) -> list[bytes | Failure]:
-    """Remote files, concurrently where the file system can; one request each."""
-    answers: list[bytes | Failure] = [Failure("read-error", "not asked")] * len(rows)
-    sizes = [run.sizes[row] for row in rows]
-    stores: dict[int, tuple[Any, list[int], list[str], tuple[str, ...]]] = {}
+def _fetch(run: _Run, rows: Sequence[int]) -> list[Answer]:
+    """Remote files, store by store."""
+    answers: list[Answer] = [Failure("read-error", "not asked")] * len(rows)
+    stores: dict[int, tuple[Place, list[int], list[Wanted]]] = {}
     for index, row in enumerate(rows):
         options = {} if run.members[row] == NO_OPTIONS else run.options
         try:
@@ -175,18 +195,12 @@ def _fetch(run: _Run, rows: Sequence[int]) -> list[bytes | Failure]:
         except DaskimError as error:
             answers[index] = Failure("unsupported", error.what)
             continue
-        store = stores.setdefault(id(place.fs), (place.fs, [], [], place.secrets))
-        store[1].append(index)
-        store[2].append(place.path)
-    for fs, indexes, paths, secrets in stores.values():
-        stops = [sizes[i] if sizes[i] >= 0 else min(run.max_bytes + 1, 1 << 40) for i in indexes]
-        try:
-            got = fs.cat_ranges(paths, [0] * len(paths), stops, on_error="return")
-        except Exception as error:
-            got = [error] * len(paths)
-        for index, data in zip(indexes, got):
-            failed = isinstance(data, BaseException)
-            answers[index] = failure_of_store(data, secrets) if failed else _bounded(bytes(data), run.max_bytes)
+        _, indexes, wanted = stores.setdefault(id(place.fs), (place, [], []))
+        indexes.append(index)
+        wanted.append(Wanted(place.path, run.sizes[row], run.etags[row]))
+    for place, indexes, wanted in stores.values():
+        for index, answer in zip(indexes, fetch(place.fs, wanted, run.max_bytes, place.secrets)):
+            answers[index] = answer
     return answers
 
 

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 
 from daskim.errors import DaskimError, SettingsError, SourceError
 from daskim.lake import idx
-from daskim.lake.folder import Entry, Found, list_folder, walk
+from daskim.lake.entries import Entry, Found
+from daskim.lake.failures import failure_of_store
+from daskim.lake.folder import list_folder, walk
 from daskim.lake.manifest import MANIFEST_EXTENSIONS, list_manifest
 from daskim.lake.names import escape
 from daskim.lake.parquet import image_column, list_parquet
-from daskim.lake.place import Place, failure_of_store, locate
+from daskim.lake.place import Place, etag_of, locate
 from daskim.lake.signature import HEAD, IMAGE_EXTENSIONS, sniff
 from daskim.lake.stacks import list_arrays, list_idx
 from daskim.lake.webdataset import list_shards
@@ -71,7 +73,8 @@ def _find(given: str, place: Place, progress: Progress) -> Found:
         raise SourceError(f"{given!r} is a FIFO, socket or device", "Name a file or folder.")
     if folder and not _is_zarr(place):
         return walk(place, progress)
-    return Found([Entry(escape(name), place, size, mtime)], lone=True)
+    etag = None if place.fs is None or folder else etag_of(place.entry())
+    return Found([Entry(escape(name), place, size, mtime, etag=etag)], lone=True)
 
 
 def _unreachable(given: str, error: Exception, place: Place) -> SourceError:
@@ -111,7 +114,9 @@ def kind_of(entry: Entry) -> str:
 def _recognise(given: str, found: Found) -> str:
     if found.lone:
         return _recognise_file(given, found.entries[0])
-    kinds = Counter(kind_of(entry) for entry in found.entries if entry.status == "ok")
+    kinds = Counter[str]()
+    for chunk in found.chunks():
+        kinds.update(kind_of(entry) for entry in chunk if entry.status == "ok")
     known = [kind for kind in ("folder", "parquet", "webdataset", "array", "idx") if kinds[kind]]
     if len(known) == 1:
         return known[0]
@@ -211,7 +216,7 @@ def _list_manifest(given: str, found: Found, options: Mapping[str, Any], progres
 def _containers(found: Found, kind: str) -> list[Entry]:
     """The entries of this kind; a lone file is taken at its word. The rest is counted as ignored."""
     if found.lone:
-        return found.entries
+        return list(found.entries)
     chosen = []
     for entry in found.entries:
         if kind_of(entry) == kind or (entry.status != "ok" and entry.rel.endswith("/")):

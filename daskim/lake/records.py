@@ -54,6 +54,8 @@ class ImageSpec:
         Bound on width * height, checked from the header before memory is taken.
     max_bytes : int
         Bound on the size of one file.
+    max_seconds : float
+        Bound on the time that decoding one image may take.
     flat_std : float
         An image is flat when the standard deviation of its standard pixels (population, grey levels, of the
         channel that varies most) is below this.
@@ -67,6 +69,7 @@ class ImageSpec:
     draft: bool = True
     max_pixels: int = 100_000_000
     max_bytes: int = 500_000_000
+    max_seconds: float = 60.0
     flat_std: float = 1.0
 
     def __post_init__(self) -> None:
@@ -86,6 +89,8 @@ class ImageSpec:
                 f"{self.max_pixels}",
                 "Choose a smaller images.size, or raise images.max_pixels.",
             )
+        if not self.max_seconds > 0:
+            raise SettingsError(f"images.max_seconds = {self.max_seconds} must be more than 0")
         if not self.flat_std >= 0:
             raise SettingsError(f"images.flat_std = {self.flat_std} must not be negative")
 
@@ -126,8 +131,8 @@ class Listing:
         ``source`` (index into `sources`), ``format``, ``container`` (the file, shard or array that holds the
         bytes), ``item`` (row of a Parquet file or array, offset of the data in a tar, else 0), ``member``
         (column, npz key or tar member; nullable), ``bytes`` (-1 unknown), ``mtime`` (seconds since the epoch,
-        nan unknown), ``etag`` (of an object store, for files of one image; nullable), ``status`` ("ok", or what is
-        known to be wrong from listing alone) and ``reason``.
+        nan unknown), ``etag`` (of the container, as an object store or web server says; nullable), ``status`` ("ok",
+        or what is known to be wrong from listing alone) and ``reason``.
     ignored : dict of str to int
         Files that are no images, counted by lower-case extension with its dot ("" for none); "hidden" counts
         files whose name, or the name of a folder above, starts with a dot, and "directory-link" links to

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from daskim.errors import SettingsError, SourceError, nearest
-from daskim.lake.place import failure_of_store, locate
+from daskim.lake.failures import failure_of_store
+from daskim.lake.place import locate
 
 __all__ = ["VERDICTS", "Reviewed", "called_different", "read_reviewed"]
 

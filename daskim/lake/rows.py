@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from daskim.lake.records import LISTING_SCHEMA
 
 __all__ = ["broken_rows", "make_rows"]
 
+_MANY = 1 << 14
 _DEFAULTS: dict[str, Any] = {
     "label": None,
     "split": None,
@@ -44,13 +46,33 @@ def make_rows(count: int, **columns: Any) -> pa.Table:
         elif isinstance(value, list | tuple | np.ndarray):
             arrays.append(pa.array(value, kind))
         else:
-            arrays.append(pa.repeat(pa.scalar(value, kind), count))
+            arrays.append(_repeated(value, kind, count))
     return pa.table(arrays, schema=LISTING_SCHEMA)
 
 
-def broken_rows(rel: str, url: str, kind: str, status: str, reason: str, mtime: float = float("nan")) -> pa.Table:
+def _repeated(value: Any, kind: pa.DataType, count: int) -> pa.Array:
+    """One value `count` times; tables of ordinary length share its memory."""
+    return _many(value, kind).slice(0, count) if count <= _MANY else pa.repeat(pa.scalar(value, kind), count)
+
+
+@lru_cache(maxsize=64)
+def _many(value: Any, kind: pa.DataType) -> pa.Array:
+    return pa.repeat(pa.scalar(value, kind), _MANY)
+
+
+def broken_rows(
+    rel: str,
+    url: str,
+    kind: str,
+    status: str,
+    reason: str,
+    mtime: float = float("nan"),
+    etag: str | None = None,
+) -> pa.Table:
     """One row for a file of many images that cannot be read, wholly or from some point on.
 
     Its id ends in "/", so that it cannot collide with an image's.
     """
-    return make_rows(1, id=[rel + "/"], uri=url, format=kind, container=url, mtime=mtime, status=status, reason=reason)
+    return make_rows(
+        1, id=[rel + "/"], uri=url, format=kind, container=url, mtime=mtime, etag=etag, status=status, reason=reason
+    )

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from daskim.errors import SourceError
 from daskim.lake import arrays, idx
-from daskim.lake.folder import Entry
+from daskim.lake.entries import Entry
+from daskim.lake.failures import failure_of_store
 from daskim.lake.names import escape, split_of_folder, split_of_prefix
-from daskim.lake.place import failure_of_store
 from daskim.lake.rows import broken_rows, make_rows
 
 __all__ = ["list_arrays", "list_idx"]
@@ -52,9 +52,9 @@ def _idx_labels(entry: Entry, by_name: Mapping[str, Entry], alone: bool) -> list
 def _broken_container(entry: Entry, kind: str, error: Exception) -> pa.Table:
     if isinstance(error, SourceError):
         reason = f"{error.what} {error.hint}".strip()
-        return broken_rows(entry.rel, entry.place.url, kind, "corrupt", reason, entry.mtime)
+        return broken_rows(entry.rel, entry.place.url, kind, "corrupt", reason, entry.mtime, entry.etag)
     failure = failure_of_store(error, entry.place.secrets)
-    return broken_rows(entry.rel, entry.place.url, kind, failure.status, failure.reason, entry.mtime)
+    return broken_rows(entry.rel, entry.place.url, kind, failure.status, failure.reason, entry.mtime, entry.etag)
 
 
 def list_arrays(chosen: list[Entry], alone: bool, options: Mapping[str, Any]) -> list[pa.Table]:
@@ -146,9 +146,10 @@ def _stack_rows(
             item=np.arange(count, dtype=np.int64),
             member=member,
             mtime=entry.mtime,
+            etag=entry.etag,
         )
     ]
     if count < shape[0]:
         reason = f"the file ends after {count} of {shape[0]} images"
-        tables.append(broken_rows(name, url, kind, "truncated", reason, entry.mtime))
+        tables.append(broken_rows(name, url, kind, "truncated", reason, entry.mtime, entry.etag))
     return tables

@@ -9,9 +9,9 @@ from typing import IO
 
 import pyarrow as pa
 
-from daskim.lake.folder import Entry
+from daskim.lake.entries import Entry
+from daskim.lake.failures import failure_of_store
 from daskim.lake.names import escape, extension, split_of_prefix, unescape
-from daskim.lake.place import failure_of_store
 from daskim.lake.rows import broken_rows, make_rows
 from daskim.lake.signature import IMAGE_EXTENSIONS
 
@@ -21,6 +21,7 @@ _MAX_SIDECAR = 1_000_000  # bytes of a .json that is looked into
 _MAX_LABEL = 256  # bytes; a longer .txt is a caption, not a label
 _SIDECARS = (".cls", ".txt", ".json")
 _TAIL = 1 << 20
+_AHEAD = 1 << 20  # bytes that a store is asked for at once: a header of 512 would be a request each
 
 
 def list_shards(
@@ -51,7 +52,7 @@ def _list_shard(entry: Entry, ignored: dict[str, int]) -> list[pa.Table]:
     told: dict[str, dict[str, str | None]] = {}
     trouble: tuple[str, str] | None
     try:
-        with entry.place.open() as file:
+        with entry.place.open(ahead=_AHEAD) as file:
             trouble = _scan(file, members, labels, told, ignored)
     except Exception as error:
         failure = failure_of_store(error, entry.place.secrets)
@@ -62,7 +63,7 @@ def _list_shard(entry: Entry, ignored: dict[str, int]) -> list[pa.Table]:
     if members:
         tables.append(_rows(entry, url, members, labels, told))
     if trouble is not None:
-        tables.append(broken_rows(entry.rel, url, "webdataset", *trouble, mtime=entry.mtime))
+        tables.append(broken_rows(entry.rel, url, "webdataset", *trouble, mtime=entry.mtime, etag=entry.etag))
     return tables
 
 
@@ -92,6 +93,7 @@ def _rows(
         member=names,
         bytes=[member[2] for member in members],
         mtime=entry.mtime,
+        etag=entry.etag,
         status=[member[3] for member in members],
         reason=[member[4] for member in members],
     )

@@ -13,15 +13,16 @@ import errno
 import os
 import posixpath
 import secrets
-import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import IO, Any
 
 from daskim.lake.place import Place, size_of
+from daskim.remote import has_folders
+from daskim.retry import READS, STORE
 
 __all__ = ["PARTIAL", "Folder", "State", "digest_of_file", "open_folder"]
 
@@ -54,9 +55,12 @@ class Folder:
 
     def state(self, rel: str) -> State | None:
         """What is under a name, None for nothing. Raises what the store raises."""
-        place = self.place(rel)
+        return self.state_of(self.place(rel))
+
+    def state_of(self, place: Place) -> State | None:
+        """`state` of a place."""
         try:
-            entry = place.fs.info(place.path)
+            entry = place.entry()
         except FileNotFoundError:
             return None
         kind = "folder" if entry.get("type") == "directory" else "file"
@@ -66,7 +70,7 @@ class Folder:
         """Names of everything in it but folders, in order."""
         base = self.root.path.rstrip("/") + "/"
         with contextlib.suppress(FileNotFoundError):
-            for path in sorted(self.root.fs.find(self.root.path)):
+            for path in sorted(READS.call(self.root.fs.find, self.root.path)):
                 yield path[len(base) :] if path.startswith(base) else posixpath.basename(path)
 
     def write(self, rel: str, data: bytes) -> None:
@@ -80,14 +84,29 @@ class Folder:
             As the store tells it.
         """
         place = self.place(rel)
-        if place.fs.exists(place.path):
+        self._create(place, place.fs.pipe_file, (place.path, data), lambda: place.read(0, len(data) + 1) == data)
+
+    def _create(
+        self, place: Place, put: Callable[..., Any], words: tuple[Any, ...], is_ours: Callable[[], bool]
+    ) -> None:
+        """`put(*words)`, patiently, where the name is free; `is_ours` tells whether what is there is what was put."""
+        if self.state_of(place) is not None:
             raise FileExistsError(f"{place.url} is there already")
-        if place.parent().path:
-            place.fs.makedirs(place.parent().path, exist_ok=True)
-        try:
-            place.fs.pipe_file(place.path, data, mode="create")
-        except (TypeError, ValueError, NotImplementedError):  # a store, or a version, without exclusive creation
-            place.fs.pipe_file(place.path, data)
+        if place.parent().path and has_folders(place.fs.protocol):
+            READS.call(place.fs.makedirs, place.parent().path, exist_ok=True)
+
+        def once() -> None:
+            try:
+                try:
+                    put(*words, mode="create")
+                except (TypeError, ValueError, NotImplementedError):  # a store that does not know exclusive creation
+                    put(*words)
+            except FileExistsError:
+                # The answer to an earlier try may be lost, here or inside the client, after the store took the file.
+                if not is_ours():
+                    raise
+
+        STORE.call(once)
 
     @contextlib.contextmanager
     def create(self, rel: str) -> Iterator[IO[bytes]]:
@@ -99,24 +118,22 @@ class Folder:
             The name is taken.
         """
         place = self.place(rel)
-        if place.fs.exists(place.path):
+        if self.state_of(place) is not None:
             raise FileExistsError(f"{place.url} is there already")
-        with tempfile.TemporaryFile() as scratch:
+        with tempfile.NamedTemporaryFile() as scratch:
             yield scratch
             size = scratch.tell()
-            scratch.seek(0)
-            if place.parent().path:
-                place.fs.makedirs(place.parent().path, exist_ok=True)
-            with place.fs.open(place.path, "wb") as file:
-                shutil.copyfileobj(scratch, file, _PIECE)
+            scratch.flush()
+            own = Place(scratch.name)
+            words = (scratch.name, place.path)
+            self._create(place, place.fs.put_file, words, lambda: digest_of_file(place) == digest_of_file(own))
         found = self.state(rel)
         if found is None or found.bytes not in (-1, size):
             raise OSError(f"{place.url} holds {found and found.bytes} bytes after {size} were written")
 
     def remove(self, rel: str) -> None:
         """Remove one file."""
-        place = self.place(rel)
-        place.fs.rm_file(place.path)
+        self.place(rel).remove()
 
     def prune(self) -> None:
         """Remove folders that hold nothing; a store has none."""
@@ -271,7 +288,7 @@ def open_folder(place: Place) -> Any:
 def digest_of_file(place: Place) -> bytes:
     """BLAKE2b (16 bytes) of a file, piece by piece. Raises what the store raises."""
     digest = blake2b(digest_size=16)
-    with place.open() as file:
+    with place.open(ahead=_PIECE) as file:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.digest()

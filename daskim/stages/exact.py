@@ -7,6 +7,7 @@ of the images whose full-resolution pixels were looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from daskim.kernels.ward import components
-from daskim.lake import full_digest, quiet_native_stderr, read_images
+from daskim.lake import Job, each_image, full_digest
 from daskim.settings import Settings
 from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.statuses import READABLE
@@ -87,8 +88,11 @@ def _find(context: Context, mark: str, found: dict[int, bytes | None]) -> dict[s
     unread = rows[~np.isin(rows, list(found))]
     batches = [unread[start : start + BATCH] for start in range(0, len(unread), BATCH)]
     keys = [f"{index:06d}" for index in range(len(batches))]
-    calls = [(batch, context.known.rows, context.source_options) for batch in batches]
-    infos = context.engine.each("exact", f"{mark}pixels", keys, calls, full_digests)
+    seconds = context.settings.images.max_seconds
+    calls = [(batch, context.known.rows, seconds, context.source_options) for batch in batches]
+    infos = context.engine.each(
+        "exact", f"{mark}pixels", keys, calls, full_digests, alone=partial(full_digests, alone=True)
+    )
     for info in infos:
         for row, text in info["digests"].items():
             found[int(row)] = bytes.fromhex(text) if text else None
@@ -109,16 +113,24 @@ def _find(context: Context, mark: str, found: dict[int, bytes | None]) -> dict[s
     }
 
 
-def full_digests(run: Run, key: str, rows: np.ndarray, block: int, options: Mapping[str, Any]) -> dict[str, Any]:
+def full_digests(
+    run: Run,
+    key: str,
+    rows: np.ndarray,
+    block: int,
+    max_seconds: float,
+    options: Mapping[str, Any],
+    *,
+    alone: bool = False,
+) -> dict[str, Any]:
     """Digests of the full-resolution pixels of some rows, as hexadecimal text; empty where they cannot be read."""
     out: dict[str, str] = {}
-    with quiet_native_stderr():
-        for index in np.unique(rows // block).tolist():
-            mine = rows[rows // block == index]
-            part = run.read_part("index", f"{index:06d}").take(pa.array(mine - index * block))
-            for row, raw in zip(mine.tolist(), read_images(part, options)):
-                digest = full_digest(raw)
-                out[str(row)] = digest.hex() if digest else ""
+    job = Job(full_digest, max_seconds=max_seconds)
+    for index in np.unique(rows // block).tolist():
+        mine = rows[rows // block == index]
+        part = run.read_part("index", f"{index:06d}").take(pa.array(mine - index * block))
+        for row, digest in zip(mine.tolist(), each_image(part, job, options, alone=alone)):
+            out[str(row)] = digest.hex() if isinstance(digest, bytes) else ""
     return {"digests": out}
 
 

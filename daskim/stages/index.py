@@ -29,11 +29,11 @@ def splits_of(table: pa.Table) -> dict[str, int]:
     return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda entry: entry["values"])}
 
 
-def standard_shape(settings: Settings, listing: Listing, options: Any) -> tuple[int, int, int]:
-    """(h, w, c) of the standard images; `native` is the size of the first readable image."""
+def standard_shape(settings: Settings, listing: Listing, options: Any, *, alone: bool = False) -> tuple[int, int, int]:
+    """(h, w, c) of the standard images; `native` is the size of the first readable image (`alone`: by a child)."""
     channels = 3 if settings.images.mode == "RGB" else 1
     if settings.images.size == "native":
-        height, width = native_size(listing, options)
+        height, width = native_size(listing, options, alone=alone)
     else:
         height, width = (int(side) for side in settings.images.size.split("x"))
     return height, width, channels
@@ -55,7 +55,13 @@ def block_rows(settings: Settings, n: int, shape: tuple[int, int, int], *, grows
 def _run(context: Context) -> dict[str, Any]:
     context.engine.progress.begin("index", "listing", 1, 0)
     listing = listing_of(context.settings.source, context.source_options)
-    shape = standard_shape(context.settings, listing, context.source_options)
+    note = ("state", "index", "begun")
+    ended = context.run.exists(*note)  # an earlier process, at an image
+    context.run.write(b"", *note)
+    try:
+        shape = standard_shape(context.settings, listing, context.source_options, alone=ended)
+    finally:
+        context.run.remove(*note)
     n = listing.table.num_rows
     rows = block_rows(context.settings, n, shape, grows=context.grows)
     table = listing.table.add_column(0, "row", pa.array(range(n), pa.int64()))

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "spectrum": "spectra by blocks and by Lanczos quadrature, against dense eigenvalues",
     "edits": "which edits each similarity joins with their original, and what it joins wrongly",
     "training": "what the reduction costs a model: accuracies of a small net (needs torch; half an hour)",
+    "faults": "killed, starved, lost, full, poisoned: what happens, and the plan afterwards (minutes)",
     "lake": "the whole job in a bucket of an S3 server on this machine, against a disk (minutes)",
     "reduce": "the whole job by stages, in processes of its own (minutes)",
 }

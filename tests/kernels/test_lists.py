@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from daskim.kernels.coarse import cosine_directions, forms, width
 from daskim.kernels.nearest import best_rows
 
-entries = st.lists(
-    st.tuples(st.integers(0, 5), st.integers(0, 9), st.sampled_from([0.0, 0.25, 0.5, 1.0])), max_size=60
-)
+entries = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.sampled_from([0.0, 0.25, 0.5, 1.0])), max_size=60)
 
 
 @given(entries, st.integers(1, 4))

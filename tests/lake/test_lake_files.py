@@ -166,7 +166,7 @@ def test_a_store_that_refuses_is_a_source_error(memory, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise RuntimeError("no credentials for TOPSECRET")
 
-    monkeypatch.setattr(type(memory), "find", refuse)
+    monkeypatch.setattr(type(memory), "ls", refuse)
     with pytest.raises(SourceError, match=r"RuntimeError: no credentials for \*\*\*"):
         list_images(["memory://s"], storage_options={"secret": "TOPSECRET"})
 

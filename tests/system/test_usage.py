@@ -75,7 +75,6 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("{set} --run {here}/text.txt/below", 4, "--run"),
     ("{set} --run nosuch://bucket/run", 4, "nosuch"),
     ("--run {here}/text.txt/below", 4, "--run"),
-    ("--run memory://demo", 2, "demo"),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,7 @@ def shown(context: Context, of: str, rows: np.ndarray) -> tuple[Shown, np.ndarra
         draft=images.draft,
         max_pixels=images.max_pixels,
         max_bytes=images.max_bytes,
+        max_seconds=images.max_seconds,
         flat_std=images.flat_std,
     )
     if not any(key.startswith("read") for key in run.marked(NAME)):
@@ -112,7 +113,7 @@ def shown(context: Context, of: str, rows: np.ndarray) -> tuple[Shown, np.ndarra
     bounds = block_bounds(len(rows), READ)
     keys = [f"{index:06d}" for index in range(len(bounds))]
     calls = [(lo, hi, spec, size.rows, context.source_options) for lo, hi in bounds]
-    infos = context.engine.each(NAME, "read", keys, calls, read_pictures)
+    infos = context.engine.each(NAME, "read", keys, calls, read_pictures, alone=partial(read_pictures, alone=True))
     lost = np.array([row for info in infos for row in info["lost"]], dtype=np.int64)
     return Shown(run, "pictures", spec.shape, len(rows), READ, made=str(run.array("pictures").attrs["made"])), lost
 
@@ -125,15 +126,23 @@ def _native(run: Run) -> tuple[int, int]:
 
 
 def read_pictures(
-    run: Run, key: str, lo: int, hi: int, spec: ImageSpec, block: int, options: Mapping[str, Any]
+    run: Run,
+    key: str,
+    lo: int,
+    hi: int,
+    spec: ImageSpec,
+    block: int,
+    options: Mapping[str, Any],
+    *,
+    alone: bool = False,
 ) -> dict[str, Any]:
-    """Read some images again at the size that F sees."""
+    """Read some images again at the size that F sees; `alone`: in child processes."""
     rows = run.load("partial", NAME, "read-rows.npy")[lo:hi]
     parts = []
     for index in np.unique(rows // block).tolist():
         mine = rows[rows // block == index]
         parts.append(run.read_part("index", f"{index:06d}").take(pa.array(mine - index * block)))
-    pixels, table = standardise_block(pa.concat_tables(parts), spec, options)
+    pixels, table = standardise_block(pa.concat_tables(parts), spec, options, alone=alone)
     run.array("pictures")[lo:hi] = pixels
     bad = [status not in READABLE for status in table["status"].to_pylist()]
     return {"rows": hi - lo, "lost": rows[np.array(bad, dtype=bool)].tolist()}
