@@ -24,13 +24,14 @@ class Pictures:
     Attributes
     ----------
     changed : int
-        Images read again whose bytes are no longer those that the run was made of (counted each time they are read).
+        Images read again that are no longer those that the run was made of (counted each time they are read): left out
+        where the listing tells, and looked at as they are now where only their bytes do.
     """
 
     def __init__(self, run: FinishedRun, how: Prepared, storage_options: Mapping[str, Any] | None) -> None:
         self.run, self.shape, self.options = run, how.shape, storage_options
         self.changed = 0
-        images = run.images.sort_values("row")
+        images = run.table("images", ["row", "status", "file_digest"]).sort_values("row")
         self._good = images["status"].isin(READABLE).to_numpy()
         self._digests = images["file_digest"].to_numpy()
         facts, settings = run.summary["size"], run.settings.images
@@ -48,6 +49,7 @@ class Pictures:
             for index, raw in zip(np.flatnonzero(good).tolist(), self.run.originals(rows[good], self.options)):
                 found = standardise(raw, self._spec)
                 good[index] = found.pixels is not None
+                self.changed += found.status == "changed"
                 if found.pixels is not None:
                     out[index] = found.pixels
                     self.changed += found.file_digest != self._digests[rows[index]]

@@ -125,7 +125,6 @@ class _Course:
         self._since: float | None = None  # when work on the image at hand began
         self._turn: threading.Lock | None = None
         self._left = False
-        self._change = threading.Lock()
         self._error: BaseException | None = None
         self._ended = threading.Event()
 
@@ -137,13 +136,10 @@ class _Course:
             since = self._since
             if since is None or time.monotonic() - since <= self._job.max_seconds:
                 continue
-            with self._change:
-                if self._since != since:
-                    continue
-                self._left = True
-                if self._turn is not None:
-                    _SMALL.forsake(self._turn)
-                return self._found
+            self._left = True
+            if self._turn is not None:
+                _SMALL.forsake(self._turn)
+            return list(self._found)  # what the thread may still append counts no more
         if self._error is not None:
             raise self._error
         return self._found
@@ -158,18 +154,16 @@ class _Course:
 
     def _work(self) -> None:
         raws = read_images(self._rows, self._options, max_bytes=self._job.max_bytes)
-        work, clock, change, found = self._job.work, time.monotonic, self._change, self._found
+        work, clock, found = self._job.work, time.monotonic, self._found
         with quiet_native_stderr():
             for batch, small in _batches(raws):
                 with self._in_turn() if small else contextlib.nullcontext():
                     for raw in batch:
                         self._since = clock()
-                        result = work(raw)
-                        with change:
-                            self._since = None
-                            if self._left:
-                                return
-                            found.append(result)
+                        found.append(work(raw))
+                        if self._left:
+                            return
+                    self._since = None
 
     @contextlib.contextmanager
     def _in_turn(self) -> Iterator[None]:

@@ -312,9 +312,9 @@ class TestImages:
         words = [made.run, "--model", f"{callables}:scores", "--pairs", str(pairs)]
         assert main([*words, "--size", "20"]) == 0
         said = capsys.readouterr()
-        assert "1 left out" in said.out
+        assert "2 left out" in said.out
         assert "1 images differ" in said.err
-        assert summary_of(tmp_path / "run")["kinds"]["listed"]["unreadable"] == 1
+        assert summary_of(tmp_path / "run")["kinds"]["listed"]["unreadable"] == 2
 
 
 def quoted(name: str) -> str:
