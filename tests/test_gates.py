@@ -24,6 +24,8 @@ COMPARED: dict[str, Any] = {
     "similarities": {"near": 7},
     "leakage": {"images": 4, "exact": 1, "conflicts": 2, "evaluated": 40},
 }
+AGAINST: dict[str, Any] = {**REDUCED, "against": {"known": 30, "images": 60, "conflicts": 2}}
+KNOWN = {"known", "known_share", "known_conflicts"}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,8 @@ COMPARED: dict[str, Any] = {
         ("flat<=4", REDUCED, True),
         ("influential > 1e1", REDUCED, False),
         ("anomalies>10", REDUCED, True),
+        ("known_share>=0.5", AGAINST, True),
+        ("known_conflicts>2", AGAINST, False),
         ("leakage>0", COMPARED, True),
         ("leakage_share>=0.1", COMPARED, True),
         ("conflicts>2", COMPARED, False),
@@ -77,7 +81,7 @@ def test_what_the_run_did_not_look_for_is_no_pass(summary: dict[str, Any]) -> No
 def test_every_name_has_a_value_in_some_run() -> None:
     for name in NAMES:
         held = []
-        for summary in (REDUCED, COMPARED):
+        for summary in (REDUCED, COMPARED, AGAINST):
             try:
                 held.append(value_of(name, summary))
             except SettingsError:
@@ -97,7 +101,9 @@ def test_every_name_has_a_value_in_some_run() -> None:
 def test_what_a_run_will_not_look_for_is_refused_before_it(method: str, plans: bool, blind: set[str]) -> None:
     for name in NAMES:
         conditions = [parse_condition(f"{name}>0")]
-        if name in blind:
+        if name in KNOWN:
+            refuse_blind(conditions, method, plans=plans, against=True)
+        if name in blind | KNOWN:
             with pytest.raises(SettingsError, match="does not look"):
                 refuse_blind(conditions, method, plans=plans)
         else:

@@ -90,7 +90,12 @@ def large_run(home: Path, n: int, dropped: int = 3000) -> daskim.FinishedRun:
         "format": ["folder"] * n,
         "container": [f"/gone/{i}" for i in ids],
     }
-    index |= {"item": np.zeros(n, np.int64), "member": pa.nulls(n, pa.string()), "bytes": size["bytes"]}
+    index |= {
+        "item": np.zeros(n, np.int64),
+        "member": pa.nulls(n, pa.string()),
+        "etag": pa.nulls(n, pa.string()),
+        "bytes": size["bytes"],
+    }
     index |= {"mtime": np.zeros(n), "status": status, "reason": [""] * n}
     store.write_part("index", "000000", pa.table({"row": rows, **index}))
     images = {**texts, **size, "status": status, "reason": [""] * n, "file_digest": [b"?"] * n}

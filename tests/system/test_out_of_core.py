@@ -29,7 +29,7 @@ MEASURED = textwrap.dedent(
     from daskim.settings import resolve
     from daskim.similarities import aligned
     from daskim.stages import Context, Size, candidates, similarities
-    from daskim.stages.candidates import join
+    from daskim.stages.candidates import features, join
     from daskim.stages.similarities import compare
     from daskim.store import Run
 
@@ -46,8 +46,8 @@ MEASURED = textwrap.dedent(
     replace("PIECE", 8, compare, similarities)
     replace("PIECE_BYTES", 2**22, aligned)
     replace("READ", 16, similarities)
-    replace("VIEW_PIXELS", 2**17, join)
-    replace("PIXELS", 2**21, join)
+    replace("VIEW_PIXELS", 2**17, features)
+    replace("PIXELS", 2**21, features)
     replace("LEAF", 256, join)
     replace("QUERY", 256, join, candidates)
     replace("BLOCK", 2048, join, candidates)
