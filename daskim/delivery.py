@@ -194,7 +194,7 @@ def index_facts(run: Run, delivery: Delivery, facts: dict[str, Any]) -> dict[str
     table = run.load_table(*WHERE, "index.parquet")
     for index, (lo, hi) in enumerate(block_bounds(table.num_rows, facts["rows"])):
         part, key = table.slice(lo, hi - lo), f"{index:06d}"
-        if lo >= delivery.change.before or hi > delivery.change.before or not part.equals(run.read_part("index", key)):
+        if hi > delivery.change.before or not part.equals(run.read_part("index", key)):
             run.write_part("index", key, part)
     run.save(run.load(*WHERE, "order.npy"), *ORDER)
     told = facts_of(table)

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from daskim.store import BlockCache, Run
+from daskim.blocks import BlockCache
+from daskim.store import Run
 
 __all__ = ["CACHE_BYTES", "NAMES", "ORDER", "Kept", "exact_groups", "gather", "kept_of", "order_of", "parts_of", "take"]
 

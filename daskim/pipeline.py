@@ -120,7 +120,6 @@ def execute(
         A stage that is done again, with all that follow it.
     update : bool
         Of a finished run: list the source again and take in what is new, changed and gone (`daskim.delivery`).
-
     against : str, optional
         A finished run that the images are compared with (`daskim.against`).
 

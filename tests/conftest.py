@@ -12,6 +12,7 @@ import fsspec
 import numpy as np
 import pytest
 
+from daskim.retry import READS, STORE
 from daskim.synthetic import planted_families
 
 Planted = Callable[..., tuple[Path, np.ndarray]]
@@ -36,6 +37,20 @@ def memory() -> Iterator[fsspec.AbstractFileSystem]:
     yield fs
     fs.store.clear()
     fs.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def patience() -> Iterator[Callable[[float], None]]:
+    """Say for how many seconds stores are waited for, until the end of the test."""
+    before = [(retry, retry.bound) for retry in (READS, STORE)]
+
+    def wait(seconds: float) -> None:
+        for retry, _ in before:
+            object.__setattr__(retry, "bound", seconds)
+
+    yield wait
+    for retry, bound in before:
+        object.__setattr__(retry, "bound", bound)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def _update(context: Context, change: Change) -> dict[str, Any]:
     spec = standard_spec(context.settings.images, size.height, size.width)
     parts = by_block(np.union1d(change.added, change.told), size.rows)
     keys = [f"{int(rows[0]) // size.rows:06d}" for rows in parts]
-    calls = [(rows[np.isin(rows, change.added)], size.rows, spec, context.source_options) for rows in parts]
+    calls = [(rows[np.isin(rows, change.added)], spec, context.source_options) for rows in parts]
     context.engine.each("images", group, keys, calls, renew_block, alone=partial(renew_block, alone=True))
     status = Counter(run.read_table("images", ["status"])["status"].to_pylist())
     status.pop(DELETED, None)
@@ -96,7 +96,6 @@ def renew_block(
     run: Run,
     key: str,
     rows: np.ndarray,
-    size: int,
     spec: ImageSpec,
     options: Mapping[str, Any],
     *,

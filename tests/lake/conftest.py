@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from daskim.lake.cache import SHARED
-from daskim.retry import READS, STORE
 
 
 @pytest.fixture(autouse=True)
@@ -18,11 +17,6 @@ def _fresh_cache() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _impatient() -> Iterator[None]:
+def _impatient(patience: Callable[[float], None]) -> None:
     """Stores are waited for a second, not a minute."""
-    before = READS.bound, STORE.bound
-    for retry in (READS, STORE):
-        object.__setattr__(retry, "bound", 1.0)
-    yield
-    for retry, bound in zip((READS, STORE), before):
-        object.__setattr__(retry, "bound", bound)
+    patience(1.0)

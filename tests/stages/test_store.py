@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskim.blocks import BlockCache
 from daskim.errors import SourceError
-from daskim.store import BlockCache, Run, block_bounds
+from daskim.store import Run, block_bounds
 
 
 @pytest.fixture(params=["directory", "memory"])

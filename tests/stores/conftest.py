@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from daskim.retry import READS, STORE
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "lake"))  # pictures, loopback
 
@@ -24,11 +22,6 @@ def s3() -> Iterator[object]:
 
 
 @pytest.fixture
-def impatient() -> Iterator[None]:
+def impatient(patience: Callable[[float], None]) -> None:
     """Stores are waited for a second and a half, not for minutes."""
-    before = READS.bound, STORE.bound
-    for retry in (READS, STORE):
-        object.__setattr__(retry, "bound", 1.5)
-    yield
-    for retry, bound in zip((READS, STORE), before):
-        object.__setattr__(retry, "bound", bound)
+    patience(1.5)
