@@ -11,17 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import dask
-import dask.array as da
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from daskim.compute import Place, WorkerEnded
 from daskim.errors import BlockFailed, DaskimError, SourceError
 from daskim.store import Run, bytes_read
+
+if TYPE_CHECKING:  # its import takes a second, half of it for libraries that the first stages do without
+    import dask.array as da
 
 __all__ = ["Engine", "Fold", "Progress", "total"]
 
@@ -216,14 +218,26 @@ class Engine:
         names = [f"{group}-leaf-{key}" for key in keys]
         calls = _Lazy(lambda index: (_graph_of(array, index), fold.chunk, stage, names[index]), count)
         self.each(stage, f"{group}-leaf", keys, calls, _fold_leaf)
+        return self.join(stage, group, names, fold.combine, fan_in=fold.fan_in)
+
+    def join(
+        self,
+        stage: str,
+        group: str,
+        names: list[str],
+        combine: Callable[[Iterator[np.ndarray]], np.ndarray],
+        *,
+        fan_in: int = 4,
+    ) -> np.ndarray:
+        """Join the partial results of these names in a tree whose shape follows from their number alone; they go."""
         level = 0
         while len(names) > 1:
             level += 1
-            groups = [names[start : start + fold.fan_in] for start in range(0, len(names), fold.fan_in)]
+            groups = [names[start : start + fan_in] for start in range(0, len(names), fan_in)]
             keys = [f"{index:06d}" for index in range(len(groups))]
             prefix = f"{group}-level{level}"
-            node_calls = [(f"{prefix}-{key}", members, fold.combine, stage) for key, members in zip(keys, groups)]
-            self.each(stage, prefix, keys, node_calls, _fold_node)
+            calls = [(f"{prefix}-{key}", members, combine, stage) for key, members in zip(keys, groups)]
+            self.each(stage, prefix, keys, calls, _fold_node)
             for name in names:  # every node that reads them is marked
                 self.run.remove("partial", stage, f"{name}.npy")
             names = [f"{prefix}-{key}" for key in keys]

@@ -10,7 +10,19 @@ import numpy as np
 from daskim.blocks import BlockCache
 from daskim.store import Run
 
-__all__ = ["CACHE_BYTES", "NAMES", "ORDER", "Kept", "exact_groups", "gather", "kept_of", "order_of", "parts_of", "take"]
+__all__ = [
+    "CACHE_BYTES",
+    "NAMES",
+    "ORDER",
+    "Kept",
+    "exact_groups",
+    "gather",
+    "kept_of",
+    "order_of",
+    "parts_of",
+    "take",
+    "whole_block",
+]
 
 # Where a delivery leaves the place of each row in the listing.
 ORDER = ("frozen", "index", "order.npy")
@@ -78,6 +90,11 @@ def _cache() -> BlockCache:
 def take(run: Run, name: str, rows: np.ndarray) -> np.ndarray:
     """Rows of an array of the run, in any order; shape (len(rows), ...)."""
     return _cache().take(run, name, rows)
+
+
+def whole_block(kept: Kept, index: int) -> np.ndarray:
+    """Kept coefficients of one block of W, as stored; not to be written to. Of a run that has none below it."""
+    return kept.select(_cache().block(kept.run, "wavelets", kept.run.array("wavelets"), index))
 
 
 def gather(kept: Kept, rows: np.ndarray) -> np.ndarray:

@@ -5,11 +5,15 @@ Its own seeding is never used: with n_clusters near n it draws most centres at r
 
 from __future__ import annotations
 
-import dask.array as da
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from daskim.compute import Place
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 __all__ = ["dask_ml_steps"]
 

@@ -269,7 +269,7 @@ def preview(context: Context) -> tuple[list[StageState], Size]:
         listing = listing_of(context.settings.source, context.source_options)
         shape = index.standard_shape(context.settings, listing, context.source_options)
         n = listing.table.num_rows
-        known = sum(size for size in listing.table["bytes"].to_pylist() if size > 0)
+        known = index.known_bytes(listing.table)
         rows = index.block_rows(context.settings, n, shape)
         facts = {"n": n, "height": shape[0], "width": shape[1], "channels": shape[2], "rows": rows, "bytes": known}
         facts["splits"] = index.splits_of(listing.table)
@@ -361,7 +361,7 @@ def _one_stage(
         return seal
     if delivery is None:
         _refuse_stale(context, stage, seals if seal is None else {**seals, stage.name: seal})
-    before = time.monotonic()
+    before, used = time.monotonic(), time.process_time()
     memory.lap()
     if delivery is None:
         context.run.write_json({"fingerprint": mark, "recipe": recipe}, "state", stage.name, "stage.json")
@@ -373,6 +373,7 @@ def _one_stage(
         "fingerprint": mark,
         "facts": facts,
         "seconds": seconds,
+        "cpu_seconds": time.process_time() - used,  # of this process: of all the work where it runs in threads
         "peak_rss_bytes": memory.lap(),
         "blocks": context.engine.computed.get(stage.name, 0) + context.engine.resumed.get(stage.name, 0),
         "notes": [note for note in context.notes if note.startswith((f"{stage.name}:", "warning:"))],

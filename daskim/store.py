@@ -376,6 +376,13 @@ class Run:
             return np.load(local.joinpath(*parts), allow_pickle=False)
         return np.load(io.BytesIO(self.read(*parts)), allow_pickle=False)
 
+    def view(self, *parts: str) -> np.ndarray:
+        """As `load`, to be read only; on a disk the array is mapped, so that what is not looked at is not read."""
+        local = self.local
+        if local is not None:
+            return np.load(local.joinpath(*parts), mmap_mode="r", allow_pickle=False)
+        return self.load(*parts)
+
     def save_table(self, table: pa.Table, *parts: str) -> None:
         """One table beside the tables of the run, whole or not at all."""
         buffer = io.BytesIO()

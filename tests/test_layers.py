@@ -45,6 +45,7 @@ ALLOWED["against"] = GROUND | {"kept", "plugins", "settings", "store"}
 ALLOWED["delivery"] = GROUND | {"kept", "reading", "stages", "store"}
 ALLOWED["summary"] = GROUND | {"stages", ""}
 ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", "summary", "against", "delivery", ""}
+ALLOWED["cost"] = GROUND | {"kernels", "settings", "stages"}
 ALLOWED["lease"] = GROUND | {"store"}
 ALLOWED["probe"] = GROUND | {"compute", "lake", "remote", "store"}
 ALLOWED["results"] = GROUND | {"kernels", "lake", "settings", "store", "kept"}
@@ -58,7 +59,7 @@ ALLOWED["boundaries"] = ALLOWED["results"] | {"models", "plugins", "results", "s
 ALLOWED["difference"] = GROUND | {"kernels", "results"}
 ALLOWED["apply"] = GROUND | {"lake", "reading", "results", "store"}
 ALLOWED["report"] = ALLOWED["results"] | {"results", ""}
-ALLOWED["jobs"] |= {"apply"}
+ALLOWED["jobs"] |= {"apply", "cost"}
 ALLOWED["jobs"] |= {"report"}
 ALLOWED["api"] |= {"report", "remote"}
 ALLOWED["jobs"] |= {"remote"}
@@ -67,7 +68,7 @@ ALLOWED["jobs"] |= {"models", "boundaries", "difference"}
 # Library: the parts of daskim that may import it (a path from the package; a folder stands for all below).
 DOORS: dict[str, tuple[str, ...]] = {
     "zarr": ("store.py", "zarrstore.py", "lake"),
-    "pyarrow.parquet": ("store.py", "lake", "apply/shards.py"),
+    "pyarrow.parquet": ("store.py", "lake", "apply/shards.py", "synthetic/lake.py"),
     "fsspec": ("store.py", "zarrstore.py", "lake"),
     "dask.array": ("engine.py", "lloyd.py", "stages", "compute"),
     "dask": ("engine.py", "lloyd.py", "stages", "compute"),
@@ -79,8 +80,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "dask_jobqueue": ("compute/slurm.py",),
     "cryptography": ("compute/tls.py",),
     "PIL": ("lake", "synthetic"),
-    "simplejpeg": ("lake",),
+    "simplejpeg": ("lake", "synthetic"),
     "dask_ml": ("lloyd.py",),
+    "numba": ("kernels/compiled",),
     "datasketch": ("kernels/lsh",),
     "onnxruntime": ("models/onnx.py",),
     "pywt": ("transforms",),
@@ -152,7 +154,10 @@ def test_each_library_has_its_doors(library: str) -> None:
 
 QUICK = [
     ["-c", "import daskim"],
-    *(["-m", f"daskim.jobs.{job}", "--help"] for job in ("reduce", "compare", "report", "boundaries", "diff", "apply")),
+    *(
+        ["-m", f"daskim.jobs.{job}", "--help"]
+        for job in ("reduce", "compare", "report", "boundaries", "diff", "apply", "lake")
+    ),
 ]
 
 
@@ -163,4 +168,14 @@ def test_nothing_heavy_is_imported_before_it_is_needed(words: list[str]) -> None
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "daskim" in modules
     heavy = ("dask", "distributed", "zarr", "pandas", "numpy", "scipy", "pyarrow", "sklearn", "PIL", "fsspec")
+    heavy += ("pydantic", "numba") if "daskim.jobs.reduce" in words or "daskim.jobs.compare" in words else ("numba",)
     assert not [name for name in modules if name.split(".")[0] in heavy]
+
+
+def test_a_run_starts_without_what_its_first_stages_do_without() -> None:
+    """Half of the time to the first block would go into these imports."""
+    late = ("dask.array", "distributed", "dask_ml", "sklearn", "sparse", "numba", "scipy.stats", "scipy.special")
+    late += ("datasketch", "skimage", "pywt", "matplotlib", "networkx")
+    code = f"import sys, daskim.api, daskim.compute.threads; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr or done.stdout

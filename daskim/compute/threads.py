@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -16,6 +17,9 @@ __all__ = ["OPTIONS", "Threads", "start"]
 
 # Options of the command line that this place takes.
 OPTIONS: tuple[str, ...] = ()
+# Seconds after which a thread in Python's own code lets another one on. A decoder gives up the interpreter lock for
+# some microseconds an image, and would then wait Python's usual 5 ms for it.
+SWITCH = 0.0005
 
 
 class Threads:
@@ -29,6 +33,9 @@ class Threads:
         self.memory = memory
         self.notes: list[str] = []
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="daskim")
+        self._switch = sys.getswitchinterval()
+        if workers > 1:
+            sys.setswitchinterval(min(SWITCH, self._switch))
 
     def unordered(
         self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]
@@ -58,6 +65,7 @@ class Threads:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        sys.setswitchinterval(self._switch)
 
 
 def start(rest: str, *, workers: int | None, memory: int | None) -> Threads:

@@ -14,6 +14,7 @@ from daskim.gates import NAMES, check, parse_condition, refuse_blind
 from daskim.jobs.finish import leave_report, remember, reported, show_report
 from daskim.jobs.options import (
     Assignments,
+    CostOptions,
     Format,
     Json,
     MaxBad,
@@ -35,7 +36,6 @@ from daskim.jobs.options import (
 )
 from daskim.jobs.preview import show_plan
 from daskim.jobs.terminal import Display, command_app, plain, print_table, run_app
-from daskim.settings import foreign_code, job_file, parse_assignment
 from daskim.statuses import READABLE
 
 __all__ = ["app", "main"]
@@ -123,6 +123,7 @@ def compare(
     set: Assignments = None,
     place: PlaceOptions = PlaceOptions(),  # noqa: B008
     plan: Preview = False,
+    cost: CostOptions = CostOptions(),  # noqa: B008
     restart: Restart = None,
     storage_option: SourceOptions = None,
     run_option: RunOptions = None,
@@ -151,6 +152,9 @@ def compare(
         "plan.reviewed": reviewed,
     }
     conditions = [parse_condition(text) for text in fail_on or []]
+    cost.check(plan)
+    from daskim.settings import foreign_code, job_file, parse_assignment
+
     asked = dict(parse_assignment(text) for text in set or [])
     given = {key: value for key, value in flags.items() if value is not None}
     trusted = foreign_code(asked) | foreign_code(given)
@@ -177,7 +181,7 @@ def compare(
     if protect and not plans:
         raise SettingsError("--protect without --yields: nothing is dropped", "Say who yields, or leave it out.")
     if plan:
-        return show_plan(settings, run, place, options, json, run_option)
+        return show_plan(settings, run, place, cost, options, json, run_option)
     with Display(quiet=quiet, as_json=json) as display:
         found = library_call(
             settings.source.inputs,

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from daskim.errors import SettingsError
 from daskim.remote import Options
-from daskim.settings import parse_assignment
 
 __all__ = [
     "Assignments",
+    "CostOptions",
     "Format",
     "Json",
     "MaxBad",
@@ -129,6 +129,31 @@ class PlaceOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class CostOptions:
+    """What `--plan` reckons hours and money with (`daskim.cost`)."""
+
+    price_hour: Annotated[float | None, Parameter(help="--plan: money for one worker and hour, such as 0.10.")] = None
+    bandwidth: Annotated[
+        str | None,
+        Parameter(help="--plan: bytes a second of a worker to images and run, such as 200MB [a local disk's]."),
+    ] = None
+    rates: Annotated[
+        str | None,
+        Parameter(help="--plan: JSON of `python -m tests.bench calibrate`, the speed of another machine [built in]."),
+    ] = None
+
+    def check(self, plan: bool) -> None:
+        """Refuse what says nothing, or nothing sensible."""
+        given = [name for name in ("price_hour", "bandwidth", "rates") if getattr(self, name) is not None]
+        if given and not plan:
+            raise SettingsError(f"--{given[0].replace('_', '-')} is for --plan", "Add --plan, or leave it out.")
+        if self.price_hour is not None and not 0 <= self.price_hour < float("inf"):
+            raise SettingsError(f"--price-hour {self.price_hour}: no price", "Give a number, such as 0.10.")
+        bytes_of(self.bandwidth, "--bandwidth")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class TellOptions:
     """Who is told how a command ended, besides its exit code; see `daskim.outcome`."""
 
@@ -180,6 +205,8 @@ def _kind(url: str) -> str:
 
 def storage_options(items: Sequence[str], flag: str = "--storage-option") -> dict[str, Any]:
     """--storage-option key=value, for fsspec; the values are not shown by `repr`."""
+    from daskim.settings import parse_assignment
+
     options = Options()
     for item in items:
         key, sign, value = item.partition("=")
@@ -189,18 +216,22 @@ def storage_options(items: Sequence[str], flag: str = "--storage-option") -> dic
     return options
 
 
-def bytes_of(text: str | None) -> int | None:
-    """An amount of memory such as 4GB."""
+def bytes_of(text: str | None, flag: str = "--memory") -> int | None:
+    """An amount of bytes such as 4GB; of a flow, such as 200MB/s."""
     if text is None:
         return None
     units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-    number = text.strip().rstrip("BbKkMmGgIi ")
+    amount = text.strip() if flag == "--memory" else text.strip().removesuffix("/s")
+    number = amount.rstrip("BbKkMmGgIi ")
     try:
-        value = float(number) * units[text.strip()[len(number) :].strip().upper()]
+        value = float(number) * units[amount[len(number) :].strip().upper()]
     except (KeyError, ValueError):
         value = 0
     if not 1 <= value < float("inf"):
-        raise SettingsError(f"--memory {text}: no amount of memory", "Write a number with KB, MB or GB, such as 4GB.")
+        raise SettingsError(
+            f"{flag} {text}: no amount of {'memory' if flag == '--memory' else 'bytes'}",
+            "Write a number with KB, MB or GB, such as 4GB.",
+        )
     return int(value)
 
 

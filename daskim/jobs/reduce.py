@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ from daskim.jobs.demo import Demo, make_demo, show_demo
 from daskim.jobs.finish import leave_report, remember, reported, show_report
 from daskim.jobs.options import (
     Assignments,
+    CostOptions,
     Format,
     Json,
     MaxBad,
@@ -40,8 +41,10 @@ from daskim.jobs.options import (
 )
 from daskim.jobs.preview import show_plan
 from daskim.jobs.terminal import Display, command_app, plain, print_table, run_app
-from daskim.settings import Settings, foreign_code, job_file, parse_assignment, resolve
 from daskim.statuses import READABLE
+
+if TYPE_CHECKING:
+    from daskim.settings import Settings
 
 __all__ = ["app", "main"]
 
@@ -79,6 +82,7 @@ def reduce(
     set: Assignments = None,
     place: PlaceOptions = PlaceOptions(),  # noqa: B008
     plan: Preview = False,
+    cost: CostOptions = CostOptions(),  # noqa: B008
     restart: Restart = None,
     update: Update = False,
     against: Annotated[
@@ -155,6 +159,8 @@ def reduce(
     json: Json = False,
 ) -> int:
     """Find redundant and influential images before training."""
+    from daskim.settings import foreign_code, job_file, parse_assignment
+
     if not plan and place.serves():
         return 0
     flags = {
@@ -193,6 +199,7 @@ def reduce(
     trusted = foreign_code(named[0][1]) | foreign_code(named[1][1])
     layers = [(f"job file {job}", job_file(job, trusted)), *named] if job is not None else named
     conditions = [parse_condition(text) for text in fail_on or []]
+    cost.check(plan)
     options = storage_options(storage_option or [])
     if not run:
         raise SettingsError("--run is empty", "Give a directory or an fsspec URL.")
@@ -214,7 +221,7 @@ def reduce(
             raise SettingsError("method compare is a command of its own", "Use python -m daskim.jobs.compare.")
         refuse_blind(conditions, settings.method, plans=True, against=against is not None)
         if plan:
-            return show_plan(settings, run, place, options, json, run_option)
+            return show_plan(settings, run, place, cost, options, json, run_option)
         from daskim.api import reduce as library_call
 
         found = library_call(
@@ -246,6 +253,8 @@ def _settings(
     make: Callable[[], Demo],
 ) -> tuple[Settings, Demo | None]:
     """Checked settings; without any INPUT those of the demo, which is made."""
+    from daskim.settings import job_file, resolve
+
     named = inputs or next((values["source.inputs"] for _, values in reversed(layers) if "source.inputs" in values), ())
     if isinstance(named, str):
         named = (named,)

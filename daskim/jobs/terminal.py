@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -205,4 +206,7 @@ def run_app(app: App, arguments: list[str] | None = None) -> int:
             raise SettingsError(str(error), f"See {app.name[0]} --help.") from None
         return result if isinstance(result, int) else 0
 
-    return run_command(work, as_json="--json" in words)
+    code = run_command(work, as_json="--json" in words)
+    if arguments is None:  # the process is about to end, and would look through a million objects for nothing
+        gc.freeze()
+    return code

@@ -14,7 +14,7 @@ import numpy as np
 
 from daskim.kernels.registration import cell_means, cell_weights
 
-__all__ = ["CELLS", "cosine_directions", "forms", "luma", "width"]
+__all__ = ["CELLS", "cosine_directions", "forms", "luma", "odd_directions", "width"]
 
 # Cells along each axis, whatever the image's aspect.
 CELLS = 8
@@ -52,13 +52,24 @@ def cosine_directions(channels: int, k: int) -> np.ndarray:
     waves /= np.linalg.norm(waves, axis=1, keepdims=True)
     mixed = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) if channels == 3 else np.eye(channels)
     mixed = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+    down, colour, across = _frequencies(channels, k)
+    found = np.einsum("ky,kc,kx->kycx", waves[down], mixed[colour], waves[across])
+    return found.reshape(len(down), width(channels)).T.astype(np.float32)
+
+
+def odd_directions(channels: int, k: int) -> np.ndarray:
+    """Which of `cosine_directions` change their sign when the image is mirrored; shape (k,), bool. The others stay."""
+    return _frequencies(channels, k)[2] % 2 == 1
+
+
+def _frequencies(channels: int, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frequency down, colour and frequency across of the directions, those of most energy first."""
     weight = np.array(COLOUR) if channels == 3 else np.ones(channels)
     frequency = np.arange(CELLS) ** 2
     cost = (frequency[:, None, None] + frequency[None, None, :]) * weight[None, :, None]
     order = np.argsort(cost, axis=None, kind="stable")[channels:]  # the first are the means
     down, colour, across = np.unravel_index(order[:k], cost.shape)
-    found = np.einsum("ky,kc,kx->kycx", waves[down], mixed[colour], waves[across])
-    return found.reshape(len(down), width(channels)).T.astype(np.float32)
+    return down, colour, across
 
 
 def forms(images: np.ndarray, crops: Sequence[float], *, mirror: bool) -> np.ndarray:
@@ -80,9 +91,16 @@ def forms(images: np.ndarray, crops: Sequence[float], *, mirror: bool) -> np.nda
     b, height, across, channels = images.shape
     pixels = images.transpose(0, 1, 3, 2).astype(np.float32)
     out = []
-    for share in (1.0, *crops):
-        sides = [cell_weights(size, CELLS, size * (1 - share) / 2, size * (1 + share) / 2) for size in (height, across)]
-        cells = cell_means(pixels, sides[0], sides[1])
+    sides = [
+        [cell_weights(size, CELLS, size * (1 - share) / 2, size * (1 + share) / 2) for size in (height, across)]
+        for share in (1.0, *crops)
+    ]
+    # the rows of all forms in one product: twice as fast as one after the other
+    down = np.concatenate([weights for weights, _ in sides])
+    rows = np.matmul(down, pixels.reshape(b, height, channels * across))
+    rows = rows.reshape(b, len(sides), CELLS * channels, across)
+    for form_rows, (_, weights) in zip(rows.swapaxes(0, 1), sides):
+        cells = np.matmul(form_rows, weights.T).reshape(b, CELLS, channels, CELLS)
         cells -= cells.mean(axis=(1, 3), keepdims=True)
         for form in (cells, cells[..., ::-1]) if mirror else (cells,):
             flat = form.reshape(b, width(channels))

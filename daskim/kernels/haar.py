@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["haar_bound", "haar_dtype", "integer_haar"]
+__all__ = ["haar_bands", "haar_bound", "haar_dtype", "integer_haar"]
 
 
 def haar_bound(level: int) -> int:
@@ -49,7 +49,19 @@ def integer_haar(images: np.ndarray, level: int) -> list[np.ndarray]:
     # Numpy would broadcast the one missing row of a 3-row image without a word.
     if images.shape[1] % 2**level or images.shape[2] % 2**level:
         raise ValueError(f"images of {images.shape[1]} x {images.shape[2]} do not halve {level} times")
-    approximation = images.astype(dtype)
+    return haar_bands(images.astype(dtype), level)
+
+
+def haar_bands(values: np.ndarray, level: int) -> list[np.ndarray]:
+    """The sums of `integer_haar` for values of any sign, in the dtype that they have.
+
+    Parameters
+    ----------
+    values : ndarray, shape (b, h, w), int16, int32, int64 or float64
+        Exact where 4^level times the largest is within the dtype (float64: at most 2^53).
+    level : int, 0 to 9
+    """
+    approximation, dtype = values, values.dtype
     bands: list[np.ndarray] = []
     for done in range(level):
         a, b = approximation[:, 0::2, 0::2], approximation[:, 0::2, 1::2]

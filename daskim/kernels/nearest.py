@@ -6,11 +6,13 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Best", "Nearest", "best_products", "best_rows"]
+from daskim.kernels.compiled import engine
 
-# Queries and rows of one product: its 2 MB stay in the cache while they are compared.
-QUERIES = 256
-ROWS = 2048
+__all__ = ["Best", "Lists", "Nearest", "Offered", "best_products", "best_rows", "nearest_of"]
+
+# Queries and rows of one product: what three forms give, halves apart, is 0.8 MB.
+QUERIES = 64
+ROWS = 512
 # Scores waiting, for each that is kept, before the best are picked out.
 SLACK = 4
 
@@ -84,6 +86,35 @@ def best_rows(
     return query[keep], row[keep], score[keep]
 
 
+class Lists:
+    """`Nearest` compiled: the same result, in lists that are kept in order."""
+
+    def __init__(self, queries: int, count: int, least: float, own: np.ndarray) -> None:
+        self.own = np.require(own, np.int64, ["C", "W"])
+        self.bound = np.full(queries, least, dtype=np.float32)
+        self._size = np.zeros(queries, dtype=np.int64)
+        self._rows = np.zeros((queries, count), dtype=np.int64)
+        self._scores = np.zeros((queries, count), dtype=np.float32)
+
+    def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None:
+        """As `Nearest.offer`."""
+        from daskim.kernels.compiled.lists import insert
+
+        # one kind of array, so that one form is compiled
+        scores, rows = np.ascontiguousarray(scores), np.require(rows, np.int64, ["C", "W"])
+        insert(scores, queries, rows, self.own, self.bound, self._size, self._rows, self._scores)
+
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `Nearest.result`."""
+        query, place = np.nonzero(np.arange(self._rows.shape[1]) < self._size[:, None])
+        return query, self._rows[query, place], self._scores[query, place]
+
+
+def nearest_of(queries: int, count: int, least: float, own: np.ndarray) -> Nearest | Lists:
+    """`Lists` where numba is there, else `Nearest`: the same result."""
+    return (Lists if engine() == "numba" else Nearest)(queries, count, least, own)
+
+
 class Best:
     """The one best row of each of some queries, however low its score; cheaper than `Nearest` with a count of 1.
 
@@ -123,7 +154,15 @@ class Offered(Protocol):
     def offer(self, queries: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> None: ...
 
 
-def best_products(nearest: Offered, forms: np.ndarray, rows: np.ndarray, block: np.ndarray) -> None:
+class Found(Offered, Protocol):
+    """What gives its best back."""
+
+    def result(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+
+
+def best_products(
+    nearest: Offered, forms: np.ndarray, rows: np.ndarray, block: np.ndarray, odd: np.ndarray | None = None
+) -> None:
     """Offer each query the rows of a block with the largest inner product over the query's forms.
 
     Parameters
@@ -132,24 +171,53 @@ def best_products(nearest: Offered, forms: np.ndarray, rows: np.ndarray, block: 
     rows : ndarray, shape (r,), int64
         Names of the rows of the block.
     block : ndarray, shape (r, k), float32
+    odd : ndarray, shape (k,), bool, optional
+        Coordinates that change their sign when an image is mirrored; given, the mirrored forms count too.
 
     Notes
     -----
-    Products always have the same shape, the last ones filled up with zeros: their last bits may depend on it.
+    An inner product is p + q, p over the coordinates that stay and q over the others; that of the mirrored form is
+    p - q. So both cost what one would, and the better one is p + |q|.
+
+    The last bits of a product depend on where in a tile its row stands: a library multiplies the last rows and columns
+    in another order than those before them. Give it whole numbers whose sums stay below 2^24.
     """
-    queries, count, k = forms.shape
-    product = np.empty((QUERIES, ROWS), dtype=np.float32)
-    best = np.empty_like(product)
+    queries, count, _ = forms.shape
+    halves = [slice(None)] if odd is None else [np.flatnonzero(~odd), np.flatnonzero(odd)]
+    tiles = -(-queries // QUERIES)
+    asked = np.zeros((tiles, count, QUERIES, forms.shape[2]), dtype=np.float32)
+    for tile in range(tiles):
+        some = forms[tile * QUERIES : (tile + 1) * QUERIES]
+        asked[tile, :, : len(some)] = some.transpose(1, 0, 2)
+    flat = asked.reshape(tiles, count * QUERIES, -1)
+    left = [np.ascontiguousarray(flat[:, :, half]) for half in halves]
+    products = [np.empty((count, QUERIES, ROWS), dtype=np.float32) for _ in halves]
+    best = np.empty((QUERIES, ROWS), dtype=np.float32)
     for lo in range(0, len(rows), ROWS):
-        tile = np.zeros((ROWS, k), dtype=np.float32)
-        tile[: len(rows) - lo] = block[lo : lo + ROWS]
         held = min(ROWS, len(rows) - lo)
-        for start in range(0, queries, QUERIES):
-            some = np.zeros((QUERIES, count, k), dtype=np.float32)
+        filled = np.zeros((ROWS, block.shape[1]), dtype=np.float32)
+        filled[:held] = block[lo : lo + held]
+        right = [np.ascontiguousarray(filled[:, half]).T for half in halves]
+        names = rows[lo : lo + held]
+        for tile in range(tiles):
+            for mine, theirs, product in zip(left, right, products):
+                np.matmul(mine[tile], theirs, out=product.reshape(count * QUERIES, ROWS))
+            _join_forms(products, best)
+            start = tile * QUERIES
             size = min(QUERIES, queries - start)
-            some[:size] = forms[start : start + size]
-            for form in range(count):
-                np.matmul(np.ascontiguousarray(some[:, form]), tile.T, out=product if form else best)
-                if form:
-                    np.maximum(best, product, out=best)
-            nearest.offer(np.arange(start, start + size), rows[lo : lo + held], best[:size, :held])
+            nearest.offer(np.arange(start, start + size), names, best[:size, :held])
+
+
+def _join_forms(products: list[np.ndarray], best: np.ndarray) -> None:
+    """The best over the forms of the products, or of their halves as they are and mirrored."""
+    if len(products) == 1:
+        products[0].max(axis=0, out=best)
+    elif engine() == "numba":
+        from daskim.kernels.compiled.lists import join_mirrored
+
+        join_mirrored(products[0], products[1], best)
+    else:
+        even, odd = products
+        np.abs(odd, out=odd)
+        even += odd
+        even.max(axis=0, out=best)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from scipy.stats import beta
-
 __all__ = ["share_interval"]
 
 CONFIDENCE = 0.95
@@ -22,7 +20,9 @@ def share_interval(found: int, total: int) -> tuple[float, float]:
     (low, high) : float
         (0, 1) where total is 0.
     """
+    from scipy.special import betaincinv
+
     tail = (1 - CONFIDENCE) / 2
-    low = float(beta.ppf(tail, found, total - found + 1)) if found else 0.0
-    high = float(beta.ppf(1 - tail, found + 1, total - found)) if found < total else 1.0
+    low = float(betaincinv(found, total - found + 1, tail)) if found else 0.0
+    high = float(betaincinv(found + 1, total - found, 1 - tail)) if found < total else 1.0
     return low, high

@@ -1,4 +1,4 @@
-"""Rank-revealing QR of a tall matrix: pivots from its Gram matrix or a tree of R factors, and the number of columns.
+"""Rank-revealing QR of a tall matrix: pivots from its Gram matrix or a tree of R factors.
 
 For W = Q R with orthonormal columns in Q, the residual of column j after projecting on chosen columns is the same for
 W, for R, and for the Gram matrix G = W'W, whose pivoted Cholesky factor carries the squared residuals on its diagonal.
@@ -7,32 +7,23 @@ So all three give the Businger-Golub pivots, up to ties and rounding.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-__all__ = [
-    "PivotedFactor",
-    "condition_curve",
-    "gram",
-    "greedy_slack",
-    "largest_well_conditioned",
-    "leading_condition",
-    "pivoted_cholesky",
-    "pivoted_qr",
-    "r_factor",
-]
+from daskim.kernels.blas import add_products
+
+__all__ = ["PivotedFactor", "gram", "greedy_slack", "pivoted_cholesky", "pivoted_qr", "r_factor"]
 
 # Two squared residuals closer than this (relative) are a tie, and the smaller column index wins. Rounding in a residual
 # is about d * eps = 1e-12 of the *largest* residual, so ties are recognised reliably near the top, where they decide
 # most.
 TIE = 1e-12
-# A condition number by Lanczos (relative accuracy 1e-9) this near to tau is worked out again by a dense decomposition.
-NEAR_TAU = 1e-6
-# Below this order a dense singular value decomposition is faster than Lanczos.
-DENSE = 400
+# Rows of the trailing matrix that are moved together: they stay in the cache. A multiple of 16: then an entry is the
+# same sum, operation by operation, wherever the matrix is split (measured with OpenBLAS, and not relied on).
+TILE = 128
 
 
 @dataclass(frozen=True)
@@ -156,31 +147,50 @@ def pivoted_cholesky(gram_matrix: np.ndarray, *, stop: float = 0.0, panel: int =
     Higham, "Analysis of the Cholesky decomposition of a semi-definite matrix", 1990. LAPACK's pstrf makes the same
     choices but breaks ties by the position after its swaps, which depends on the blocking.
     """
-    trailing = np.array(gram_matrix, dtype=np.float64)
-    if not np.isfinite(trailing).all():
+    whole = np.array(gram_matrix, dtype=np.float64, order="C")
+    if not np.isfinite(whole).all():
         raise ValueError("a Gram matrix with entries that are not finite")
-    d = trailing.shape[0]
+    d = whole.shape[0]
+    spare = np.empty_like(whole)
     active = np.arange(d)
     rows = np.zeros((d, d))
     chosen: list[int] = []
-    top = float(trailing.diagonal().max(initial=0.0))
+    top = float(whole.diagonal().max(initial=0.0))
     floor = max(d * np.finfo(float).eps, stop**2) * top
-    while active.size:
-        taken, part = _panel(trailing, floor, min(panel, active.size))
-        first = len(chosen)
-        rows[first : first + len(taken), active] = part
-        chosen.extend(active[taken])
-        if len(taken) < min(panel, active.size) or len(taken) == active.size:
-            break
-        rest = np.setdiff1d(np.arange(active.size), taken)
-        update = np.ascontiguousarray(part[:, rest])
-        trailing = trailing[np.ix_(rest, rest)]
-        # in place and only the lower triangle (the upper one of the transposed view that LAPACK sees)
-        scipy.linalg.blas.dsyrk(-1.0, update.T, beta=1.0, c=trailing.T, lower=0, overwrite_c=1)
-        active = active[rest]
+    with ThreadPoolExecutor(1) as beside:
+        while active.size:
+            taken, part = _panel(whole[: active.size, : active.size], floor, min(panel, active.size))
+            first = len(chosen)
+            rows[first : first + len(taken), active] = part
+            chosen.extend(active[taken])
+            if len(taken) < min(panel, active.size) or len(taken) == active.size:
+                break
+            rest = np.setdiff1d(np.arange(active.size), taken)
+            update, split = part.take(rest, axis=1), _split(rest.size)
+            other = beside.submit(_next_trailing, spare, whole, rest, update, 0, split)
+            _next_trailing(spare, whole, rest, update, split, rest.size)
+            other.result()
+            whole, spare, active = spare, whole, active[rest]
     rank = len(chosen)
     order = np.concatenate([np.array(chosen, dtype=np.int64), np.setdiff1d(np.arange(d), chosen)])
-    return PivotedFactor(rows[:rank][:, order], order, rank)
+    return PivotedFactor(np.asfortranarray(rows[:rank][:, order]), order, rank)
+
+
+def _split(size: int) -> int:
+    """The row at which two halves of a lower triangle meet; from its size alone, whatever cores there are."""
+    return int(size / 2**0.5) // TILE * TILE
+
+
+def _next_trailing(
+    out: np.ndarray, trailing: np.ndarray, rest: np.ndarray, update: np.ndarray, top: int, bottom: int
+) -> None:
+    """Rows `top` to `bottom` of the lower triangle of trailing[rest, rest] - update' update, to the front of `out`."""
+    for lo in range(top, bottom, TILE):
+        hi = min(lo + TILE, bottom)
+        out[lo:hi, :hi] = trailing[rest[lo:hi], : rest[hi - 1] + 1].take(rest[:hi], axis=1)
+    if top:
+        out[top:bottom, :top] -= update[:, top:bottom].T @ update[:, :top]
+    add_products(out[top:bottom, top:bottom], update[:, top:bottom], sign=-1.0)
 
 
 def _panel(trailing: np.ndarray, floor: float, steps: int) -> tuple[list[int], np.ndarray]:
@@ -228,144 +238,3 @@ def greedy_slack(r: np.ndarray) -> float:
     for k in range(rank):
         slack = max(slack, float(squared[k, k:].max() / (r[k, k] ** 2)) - 1.0)
     return slack
-
-
-def leading_condition(r: np.ndarray, k: int, *, inverse: np.ndarray | None = None, tol: float = 1e-9) -> float:
-    """Condition number (2-norm) of the first k chosen columns: of the leading k x k block of R.
-
-    Parameters
-    ----------
-    r : ndarray, shape (rank, >= rank), upper triangular in its leading block
-    k : int, 1 <= k
-        Beyond the rank the answer is infinite.
-    inverse : ndarray, optional
-        The inverse of R's leading rank x rank block: the inverse of an upper triangular matrix holds the inverse of
-        every leading block in its own leading block, so one inversion serves every k.
-    tol : float
-        Relative accuracy asked of Lanczos (squared singular values).
-    """
-    rank = r.shape[0]
-    if k > rank:
-        return float("inf")
-    if k <= DENSE or inverse is None:
-        values = scipy.linalg.svdvals(r[:k, :k])
-        return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")
-    return _norm(r[:k, :k], tol)[0] * _norm(inverse[:k, :k], tol)[0]
-
-
-def _norm(block: np.ndarray, tol: float, guess: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    """Largest singular value and its right vector, by Lanczos from a fixed start (near `guess` where one is given)."""
-    k = block.shape[0]
-    operator = LinearOperator((k, k), matvec=lambda x: block.T @ (block @ x), dtype=block.dtype)
-    start = np.random.default_rng(k).standard_normal((k,))
-    if guess is not None:
-        start *= 1e-3
-        start[: guess.size] += guess
-    try:
-        value, vector = eigsh(operator, k=1, which="LA", tol=tol, v0=start, ncv=min(k, 24 if guess is None else 10))
-    except ArpackNoConvergence:
-        _, singular, right = np.linalg.svd(block)
-        return float(singular[0]), right[0]
-    return float(np.sqrt(value[0])), vector[:, 0]
-
-
-def _inverse(r: np.ndarray) -> np.ndarray | None:
-    rank = r.shape[0]
-    if rank <= DENSE:
-        return None
-    inverse, info = scipy.linalg.lapack.dtrtri(r[:, :rank], lower=0)
-    return np.ascontiguousarray(inverse) if info == 0 else None
-
-
-def largest_well_conditioned(factor: PivotedFactor, tau: float) -> tuple[int, dict[int, float]]:
-    """The largest m with cond(first m chosen columns) < tau, and the condition numbers found on the way.
-
-    Adding a column can only raise the largest and lower the smallest singular value (interlacing), so the condition
-    number grows with m, m is unique, and bisection is exact. Values within 1e-6 of tau are settled by a dense SVD.
-
-    Returns
-    -------
-    m : int
-        0 only for a matrix of zeros: tau must exceed 1, the condition number of one column.
-    known : dict of int to float
-        Condition numbers evaluated, always with m and, where there is one, m + 1 (infinite beyond the rank); empty
-        where m is 0.
-
-    Raises
-    ------
-    ValueError
-        For a tau that is not above 1.
-    """
-    inverse = _inverse(factor.r)
-    known: dict[int, float] = {}
-
-    def cond(k: int) -> float:
-        if k not in known:
-            value = leading_condition(factor.r, k, inverse=inverse)
-            if inverse is not None and DENSE < k <= factor.rank and abs(value / tau - 1) < NEAR_TAU:
-                value = leading_condition(factor.r, k)
-            known[k] = value
-        return known[k]
-
-    if not tau > 1:
-        raise ValueError(f"a bound of {tau} on the condition number; it must exceed 1")
-    if factor.rank == 0:
-        return 0, known
-    low, high = 1, factor.rank
-    if cond(high) < tau:
-        low = high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if cond(middle) < tau:
-            low = middle
-        else:
-            high = middle
-    cond(low)
-    if low < factor.r.shape[1]:
-        cond(low + 1)
-    return low, known
-
-
-def condition_curve(
-    factor: PivotedFactor, *, points: int = 64, known: dict[int, float] | None = None
-) -> dict[int, float]:
-    """Condition number of the first k chosen columns at geometrically spaced k, joined with those known already.
-
-    Parameters
-    ----------
-    points : int
-        At least this many values of k from 1 to the rank (all of them when the rank is smaller).
-    known : dict of int to float, optional
-        As `largest_well_conditioned` gives them; kept as they are, with k beyond the rank too.
-
-    Returns
-    -------
-    dict of int to float, by rising k
-        Relative accuracy about 1e-6 above order 400, where Lanczos starts from the vectors of the k before.
-    """
-    curve = dict(known or {})
-    if factor.rank == 0:
-        return curve
-    inverse = _inverse(factor.r)
-    # single precision halves the traffic of what is bound by memory and still gives six digits
-    single = factor.r[:, : factor.rank].astype(np.float32)
-    single_inverse = None if inverse is None else inverse.astype(np.float32)
-    above: np.ndarray | None = None
-    below: np.ndarray | None = None
-    for k in _geometric(factor.rank, points):
-        if k <= DENSE or single_inverse is None:
-            curve.setdefault(k, leading_condition(factor.r, k))
-            continue
-        largest, above = _norm(single[:k, :k], 1e-5, above)
-        smallest, below = _norm(single_inverse[:k, :k], 1e-5, below)
-        curve.setdefault(k, largest * smallest)
-    return dict(sorted(curve.items()))
-
-
-def _geometric(last: int, points: int) -> list[int]:
-    """At least `points` distinct whole numbers from 1 to `last`, geometrically spaced as far as rounding lets them."""
-    count, ks = points, np.arange(0)
-    while ks.size < min(points, last):
-        ks = np.unique(np.round(np.geomspace(1, last, count)).astype(int))
-        count += max(4, count // 8)
-    return ks.tolist()

@@ -30,6 +30,7 @@ __all__ = [
     "match",
     "move",
     "overlap",
+    "positions",
     "rough_match",
     "step",
     "template_of",
@@ -119,14 +120,14 @@ def cell_means(images: Stack, down: Stack, across: Stack) -> Stack:
     return np.matmul(rows, across.T).reshape(b, len(down), channels, len(across))
 
 
-def _positions(size: int) -> Stack:
-    """Pixel centres from the centre of the axis, in sides."""
+def positions(size: int) -> Stack:
+    """Pixel centres from the centre of an axis, in sides; shape (size,), float32."""
     return ((np.arange(size) - (size - 1) / 2) / size).astype(np.float32)
 
 
 def _look_up(scale: Stack, shift: Stack, size: int) -> tuple[Stack, NDArray[np.bool_]]:
     """Linear interpolation along one axis: matrices (p, size, size), and which positions are inside (p, size)."""
-    at = scale[:, None] * _positions(size) * size + (shift * size)[:, None] + np.float32((size - 1) / 2)
+    at = scale[:, None] * positions(size) * size + (shift * size)[:, None] + np.float32((size - 1) / 2)
     seen = (at >= -MARGIN) & (at <= size - 1 + MARGIN)
     at = np.clip(at, 0, size - 1)
     weights = at[:, :, None] - np.arange(size, dtype=np.float32)
@@ -153,7 +154,7 @@ def template_of(images: Stack) -> Template:
     np.subtract(images[..., 2:], images[..., :-2], out=along_x[..., 1:-1])
     along_y *= np.float32(height / 2)
     along_x *= np.float32(width / 2)
-    y, x = _positions(height), _positions(width)
+    y, x = positions(height), positions(width)
     normal = np.empty((p, 4, 4), dtype=np.float32)
     yy = np.einsum("pycx,pycx->py", along_y, along_y)
     xx = np.einsum("pycx,pycx->px", along_x, along_x)
@@ -260,7 +261,7 @@ def step(template: Template, found: Match, motion: Motion) -> Motion:
     difference -= found.template
     force_y = np.einsum("pycx,pycx->py", template.along_y, difference)
     force_x = np.einsum("pycx,pycx->px", template.along_x, difference)
-    y, x = _positions(force_y.shape[1]), _positions(force_x.shape[1])
+    y, x = positions(force_y.shape[1]), positions(force_x.shape[1])
     force = np.stack([np.vecdot(force_y, y), force_y.sum(axis=1), np.vecdot(force_x, x), force_x.sum(axis=1)], axis=1)
     change = np.einsum("pjk,pk->jp", template.inverse, force)
     scale_change = 1 + np.clip(change[0::2], -STEP_SCALE, STEP_SCALE)

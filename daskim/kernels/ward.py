@@ -114,17 +114,13 @@ class _Forest:
         self.size: list[float] = np.asarray(weights, dtype=np.float64).tolist()
         self.smallest: list[int] = list(range(n))
         self.centre: dict[int, np.ndarray] = {}
-        self.near: dict[int, dict[int, float]] = {}
-        self.heap: list[tuple[float, int, int, int, int]] = []
-        for x, y, value in zip(np.asarray(a).tolist(), np.asarray(b).tolist(), np.asarray(squared).tolist()):
-            if value <= self.bound:
-                self._link(x, y, value)
-        heapq.heapify(self.heap)
-
-    def _link(self, x: int, y: int, value: float) -> None:
-        self.near.setdefault(x, {})[y] = value
-        self.near.setdefault(y, {})[x] = value
-        self.heap.append(self._entry(x, y, value))
+        self.heap: list[tuple[float, int, int, int, int]] = []  # of the clusters made; the first pairs are sorted
+        inside = np.asarray(squared) <= self.bound
+        low, high, values = np.minimum(a, b)[inside], np.maximum(a, b)[inside], np.asarray(squared)[inside]
+        order = np.lexsort((high, low, values))
+        self.first = list(zip(values[order].tolist(), low[order].tolist(), high[order].tolist()))
+        self.at = 0
+        self.near = _neighbours(low, high, values)
 
     def _entry(self, x: int, y: int, value: float) -> tuple[float, int, int, int, int]:
         p, q = self.smallest[x], self.smallest[y]
@@ -132,11 +128,14 @@ class _Forest:
 
     def nearest(self) -> tuple[float, int, int] | None:
         """The next merge (squared height, cluster, cluster), or None when none is left within the radius."""
-        while self.heap:
-            value, _, _, x, y = heapq.heappop(self.heap)
-            if self.near.get(x, {}).get(y) == value:
-                return value, x, y
-        return None
+        near, first = self.near, self.first
+        while self.at < len(first) and not (first[self.at][1] in near and first[self.at][2] in near):
+            self.at += 1  # one of the two points is in a cluster by now
+        while self.heap and near.get(self.heap[0][3], {}).get(self.heap[0][4]) != self.heap[0][0]:
+            heapq.heappop(self.heap)
+        if self.at < len(first) and (not self.heap or first[self.at] < self.heap[0][:3]):
+            return first[self.at]
+        return (self.heap[0][0], *self.heap[0][3:]) if self.heap else None
 
     def merge(self, x: int, y: int, value: float) -> None:
         new = len(self.size)
@@ -206,6 +205,16 @@ class _Forest:
             squared = ward_heights(np.einsum("ij,ij->i", rows, rows), total, sizes)
             found += [(third, value) for third, value in zip(part, squared.tolist()) if value <= self.bound]
         return found
+
+
+def _neighbours(a: np.ndarray, b: np.ndarray, values: np.ndarray) -> dict[int, dict[int, float]]:
+    """The pairs from the side of each point."""
+    points = np.concatenate([a, b])
+    order = np.argsort(points, kind="stable")
+    others, held = np.concatenate([b, a])[order].tolist(), np.concatenate([values, values])[order].tolist()
+    names, starts = np.unique(points[order], return_index=True)
+    ends = [*starts[1:].tolist(), len(others)]
+    return {name: dict(zip(others[lo:hi], held[lo:hi])) for name, lo, hi in zip(names.tolist(), starts.tolist(), ends)}
 
 
 def ward_dense(squared: np.ndarray, weights: np.ndarray, radius: float = np.inf) -> Merges:

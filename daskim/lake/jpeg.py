@@ -17,6 +17,7 @@ __all__ = ["Damaged", "NotForUs", "decode_jpeg", "jpeg_header", "jpeg_orientatio
 _EXIF = b"Exif\x00\x00"
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
 _HEADER_SPAN = 1 << 20  # metadata is looked for in the first MiB
+_SEARCHED = 4096  # bytes that are searched sooner than the segments are walked through
 _ORIENTATION = 0x0112
 _TYPES = {1: "B", 3: "H", 4: "I"}
 _CUT = "premature end of jpeg file"
@@ -104,6 +105,13 @@ def _segments(data: bytes) -> list[tuple[int, int, int]]:
     return found
 
 
+def _before_scan(data: bytes) -> int:
+    """Where the first scan begins; `_HEADER_SPAN` where the segments do not lead to one before that."""
+    found = _segments(data)
+    marker, start, _ = found[-1] if found else (0, 0, 0)
+    return min(start, _HEADER_SPAN) if marker == 0xDA else _HEADER_SPAN
+
+
 def _one_scan(data: bytes) -> bool:
     """Whether the first scan of a sequential JPEG holds all components."""
     components = -1
@@ -118,17 +126,19 @@ def _one_scan(data: bytes) -> bool:
 def jpeg_orientation(data: bytes) -> int:
     """Exif orientation 1..8, else that of XMP; 1 where there is none or it is not readable.
 
-    The common file, without either, costs two searches for a byte string.
+    The common file, without either, costs two searches for a byte string; of a large one only what stands before its
+    first scan, where metadata is.
     """
-    if data.find(_EXIF, 0, _HEADER_SPAN) >= 0:
+    span = _HEADER_SPAN if len(data) <= _SEARCHED else _before_scan(data)
+    if data.find(_EXIF, 0, span) >= 0:
         for marker, start, end in _segments(data):
             if marker == 0xE1 and data[start : start + 6] == _EXIF:
                 found = _ifd_orientation(data[start + 6 : end])
                 if found is not None:
                     return found if 1 <= found <= 8 else 1
                 break
-    if data.find(b"tiff:Orientation", 0, _HEADER_SPAN) >= 0:
-        match = _XMP.search(data, 0, _HEADER_SPAN)
+    if data.find(b"tiff:Orientation", 0, span) >= 0:
+        match = _XMP.search(data, 0, span)
         return int(match.group(1)) if match else 1
     return 1
 

@@ -20,7 +20,9 @@ import io
 import json
 import os
 import posixpath
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +30,7 @@ import pyarrow.parquet as pq
 from fsspec.utils import get_protocol
 
 from daskim.errors import SourceError
-from daskim.lake.entries import Entry
+from daskim.lake.entries import CHUNK, Entry
 from daskim.lake.failures import failure_of_store
 from daskim.lake.folder import rows_of_entries
 from daskim.lake.names import escape, unescape
@@ -56,13 +58,21 @@ def list_manifest(place: Place, ext: str) -> pa.Table:
     SourceError
         It cannot be read, or has neither ``file_name`` nor ``uri``.
     """
-    table = manifest_columns(place, ext)
+    folder, tables, row = _Folder(place.parent()), [], 0
+    for batch in _batches(place, ext):
+        tables.append(_rows(place, folder, batch, row))
+        row += tables[-1].num_rows
+    return pa.concat_tables(tables)
+
+
+def _rows(place: Place, folder: _Folder, table: Table, first: int) -> pa.Table:
+    """Rows of some lines of a manifest; `first` is the number of the first one."""
     count = len(next(iter(table.values())))
     nothing: list[str | None] = [None] * count
     names, uris = table.get("file_name", nothing), table.get("uri", nothing)
     if "daskim_id" in table:
         names, uris = ([None if text is None else unescape(text) for text in texts] for texts in (names, uris))
-    entries = [_entry(place, name, uri, row) for row, (name, uri) in enumerate(zip(names, uris))]
+    entries = [_entry(place, folder, name, uri, row) for row, (name, uri) in enumerate(zip(names, uris), first)]
     rows = rows_of_entries(entries, "manifest")
     given = table.get("daskim_id", nothing)
     ids = [entry.rel if own is None else escape(unescape(own)) for own, entry in zip(given, entries)]
@@ -89,17 +99,35 @@ def _is_strange(manifest: Place, place: Place) -> bool:
 
 def manifest_columns(place: Place, ext: str) -> Table:
     """The columns that matter, as text; empty text is None."""
+    batches = list(_batches(place, ext))
+    return {name: [text for batch in batches for text in batch[name]] for name in batches[0]}
+
+
+def _batches(place: Place, ext: str) -> Iterator[Table]:
+    """`manifest_columns` of at most `CHUNK` lines after another; one of no lines where there are none."""
     try:
         if ext in (".parquet", ".pq"):
-            return _read_parquet(place)
-        with place.open() as file:
-            text = file.read().decode("utf-8-sig")
-        if ext in (".csv", ".tsv"):
-            return _read_csv(text, "\t" if ext == ".tsv" else ",", place.url)
-        return _read_lines(text, place.url)
+            yield from _read_parquet(place)
+        elif ext in (".csv", ".tsv"):
+            with _text_of(place) as text:
+                yield from _read_csv(text, "\t" if ext == ".tsv" else ",", place.url)
+        else:
+            with _text_of(place) as text:
+                table = _read_lines(text.read(), place.url)
+            count = len(next(iter(table.values())))
+            for start in range(0, max(1, count), CHUNK):
+                yield {name: values[start : start + CHUNK] for name, values in table.items()}
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         failure = failure_of_store(error, place.secrets)
         raise SourceError(f"cannot read the manifest {place.url}: {failure.reason}") from None
+
+
+def _text_of(place: Place) -> io.TextIOWrapper:
+    """The manifest as text: a local one line by line, one of a store as a whole."""
+    if place.fs is None:
+        return io.TextIOWrapper(place.open(), encoding="utf-8-sig", newline="")
+    with place.open() as file:
+        return io.TextIOWrapper(io.BytesIO(file.read()), encoding="utf-8-sig", newline="")
 
 
 def _check(header: Iterable[str], where: str) -> None:
@@ -111,17 +139,21 @@ def _check(header: Iterable[str], where: str) -> None:
         )
 
 
-def _read_csv(text: str, delimiter: str, where: str) -> Table:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _read_csv(text: Iterable[str], delimiter: str, where: str) -> Iterator[Table]:
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
     header = [name.strip() for name in next(reader, [])]
     _check(header, where)
-    table: Table = {name: [] for name in header if name in _NAMES}
-    at = [(name, header.index(name)) for name in table]
-    for row in reader:
-        if row:
-            for name, index in at:
-                table[name].append(row[index] if index < len(row) and row[index] != "" else None)
-    return table
+    at = {name: header.index(name) for name in header if name in _NAMES}
+    rows = (row for row in reader if row)
+    batch = list(islice(rows, CHUNK))
+    while True:
+        yield {
+            name: [row[index] if index < len(row) and row[index] != "" else None for row in batch]
+            for name, index in at.items()
+        }
+        batch = list(islice(rows, CHUNK))
+        if not batch:
+            return
 
 
 def _read_lines(text: str, where: str) -> Table:
@@ -142,13 +174,18 @@ def _read_lines(text: str, where: str) -> Table:
     return {name: [_text(record.get(name)) for record in records] for name in _NAMES if name in names}
 
 
-def _read_parquet(place: Place) -> Table:
+def _read_parquet(place: Place) -> Iterator[Table]:
     with place.open() as file:
         parquet = pq.ParquetFile(file)
         header = parquet.schema_arrow.names
         _check(header, place.url)
-        table = parquet.read(columns=[name for name in _NAMES if name in header])
-    return {name: [_text(value) for value in table[name].to_pylist()] for name in table.column_names}
+        names = [name for name in _NAMES if name in header]
+        none = parquet.schema_arrow.empty_table().select(names).to_batches() or [
+            pa.RecordBatch.from_pylist([], parquet.schema_arrow).select(names)
+        ]
+        batches = parquet.iter_batches(batch_size=CHUNK, columns=names) if parquet.metadata.num_rows else none
+        for batch in batches:
+            yield {name: [_text(value) for value in batch.column(name).to_pylist()] for name in names}
 
 
 def _text(value: Any) -> str | None:
@@ -157,7 +194,36 @@ def _text(value: Any) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _entry(place: Place, name: str | None, uri: str | None, row: int) -> Entry:
+class _Folder:
+    """The folder of a manifest, which knows the real places of the folders below it: each is resolved once."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.root = os.path.realpath(place.path) if place.fs is None else ""
+        self._within = self.root if self.root.endswith(os.sep) else self.root + os.sep
+        self._real: dict[str, str] = {}
+
+    def regular(self, rel: str) -> tuple[str, int, float] | None:
+        """(real path, size, mtime) of a regular file inside the folder that is no link; None for anything else."""
+        above, _, name = rel.rpartition("/")
+        if name in ("", ".", ".."):
+            return None
+        real = self._real.get(above)
+        if real is None:
+            if len(self._real) >= CHUNK:
+                self._real.clear()
+            real = self._real[above] = os.path.join(os.path.realpath(self.place.join(above).path), "")
+        target = real + name
+        try:
+            found = os.lstat(target)
+        except (OSError, ValueError):
+            return None
+        if not stat.S_ISREG(found.st_mode) or not target.startswith(self._within):
+            return None
+        return target, found.st_size, found.st_mtime
+
+
+def _entry(place: Place, folder: _Folder, name: str | None, uri: str | None, row: int) -> Entry:
     given = name or uri
     if given is None:
         return Entry(
@@ -168,15 +234,18 @@ def _entry(place: Place, name: str | None, uri: str | None, row: int) -> Entry:
     rel = posixpath.normpath(given.replace("\\", "/") if os.sep == "\\" else given)
     if rel.startswith("../") or rel == ".." or posixpath.isabs(rel):
         return Entry(escape(given), place, status="outside-source", reason="leads out of the manifest's folder")
-    return _stat(place.parent(), place.parent().join(rel), escape(rel))
+    if folder.place.fs is not None:
+        return Entry(escape(rel), folder.place.join(rel))
+    found = folder.regular(rel)
+    if found is not None:
+        return Entry(escape(rel), folder.place.at(found[0]), found[1], found[2])
+    return _odd(folder, folder.place.join(rel), escape(rel))
 
 
-def _stat(folder: Place, place: Place, rel: str) -> Entry:
-    if place.fs is not None:
-        return Entry(rel, place)
+def _odd(folder: _Folder, place: Place, rel: str) -> Entry:
+    """A name that does not lead straight to a regular file."""
     target = os.path.realpath(place.path)
-    root = os.path.realpath(folder.path)
-    if os.path.commonpath([root, target]) != root:
+    if os.path.commonpath([folder.root, target]) != folder.root:
         return Entry(rel, place, status="outside-source", reason="a link that leads out of the manifest's folder")
     return _stat_local(place.at(target), rel)
 

@@ -14,6 +14,9 @@ A similarity is a class made with the shape of what it compares, which has
                                     then takes `screen=False`, and the last of `reports` is the level that was reached
     parts(images, dtype)            what is computed once for an image: arrays whose first axis is the image
     compare(left, right)            similarity of pairs, from the parts of their images
+    compare_at(left, right, i, j)   optional, else None: the same of images i[t] of `left` and j[t] of `right`, with
+                                    nothing taken out of the parts; no pair depends on the others
+    engine : str                    optional: what it runs as in this process, where it has several forms
 
 `score` is the one place that calls `compare`; `decided` is the one place that tells which side of a threshold a pair
 is on.
@@ -62,6 +65,10 @@ def score(similarity: Similarity, left: Parts, right: Parts, i: np.ndarray, j: n
     Always `similarity.batch` pairs together, the last batch filled up with its first pair: the last bit of a matrix
     product may depend on how many rows it has, and must not depend on how pairs were put into tasks.
     """
+    together = getattr(similarity, "compare_at", None)
+    if together is not None:
+        found: NDArray[np.float64] = together(left, right, i, j)
+        return found
     out = np.empty((len(i), 1 + len(similarity.reports)))
     for start in range(0, len(i), similarity.batch):
         some_i, some_j = i[start : start + similarity.batch], j[start : start + similarity.batch]

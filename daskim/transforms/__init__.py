@@ -11,6 +11,11 @@ A transform is a class made with the settings of the stage and the shape of an i
     versions : dict                 what its output depends on; part of the fingerprint
     table() -> dict of lists        band, level and channel of every column
     __call__(block) -> ndarray      (b, h, w, c) uint8 -> (b, columns)
+
+and, where it is `exact`, may have
+
+    linear(block) -> ndarray        the same map of whole numbers of any size: (b, h, w, c) float64 -> (b, columns)
+                                    float64, exact up to 2^53; with it sums over images are worked out on their pixels
 """
 
 from __future__ import annotations

@@ -8,13 +8,14 @@ the first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pywt
 
 from daskim.errors import SettingsError, nearest
-from daskim.kernels.haar import haar_bound, haar_dtype, integer_haar
+from daskim.kernels.haar import haar_bands, haar_bound, haar_dtype, integer_haar
 
 __all__ = ["PLUGIN", "Wavelet"]
 
@@ -114,7 +115,25 @@ class Wavelet:
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """Coefficients of a block of images, shape (b, h, w, c) uint8 -> (b, columns)."""
-        out = np.empty((block.shape[0], self.columns), dtype=self.dtype)
+        return self._rows(block, self._channel, self.dtype)
+
+    def linear(self, block: np.ndarray) -> np.ndarray:
+        """The same sums of whole numbers of any size, exact up to 2^53; only where `exact`.
+
+        Parameters
+        ----------
+        block : ndarray, shape (b, h, w, c), float64
+
+        Returns
+        -------
+        ndarray, shape (b, columns), float64
+        """
+        return self._rows(block, self._sums, np.dtype(np.float64))
+
+    def _rows(
+        self, block: np.ndarray, bands_of: Callable[[np.ndarray], list[np.ndarray]], dtype: np.dtype
+    ) -> np.ndarray:
+        out = np.empty((block.shape[0], self.columns), dtype=dtype)
         for start in range(0, block.shape[0], SLICE):
             part = block[start : start + SLICE]
             rows, columns = self.padded[0] - self.shape[0], self.padded[1] - self.shape[1]
@@ -122,11 +141,14 @@ class Wavelet:
                 part = np.pad(part, ((0, 0), (0, rows), (0, columns), (0, 0)), mode="edge")
             at = 0
             for channel in range(self.shape[2]):
-                for band in self._channel(part[..., channel]):
+                for band in bands_of(part[..., channel]):
                     size = band.shape[1] * band.shape[2]
                     out[start : start + SLICE, at : at + size] = band.reshape(band.shape[0], size)
                     at += size
         return out
+
+    def _sums(self, values: np.ndarray) -> list[np.ndarray]:
+        return haar_bands(values, self.level)[: len(self._bands)]
 
     def _channel(self, pixels: np.ndarray) -> list[np.ndarray]:
         if self._haar:

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
 from daskim.kernels.neighbours import candidate_pairs, principal_directions, project, squared_distances
-from daskim.kernels.qr import gram
 from daskim.kernels.ward import Merges, cut, labels_after, ward_dense, ward_merges
 from daskim.stages.clusters.forest import all_squared
 from daskim.transforms.wavelet import Wavelet
@@ -30,8 +29,8 @@ def run(options: Options) -> Iterator[Table]:
 
 def grown(w: np.ndarray, count: int) -> Merges:
     """The `count` lowest Ward merges and some more: the join at a radius that grows until there are enough."""
-    basis = principal_directions(gram(w), 256)
-    features = project(w, w[:1024].mean(0), basis)
+    mean = w[:1024].mean(0)
+    features = project(w, mean, principal_directions(w[:2048] - mean, 256))
     sample = np.random.default_rng(0).permutation(len(w))[:256]
     distances = np.sqrt(np.maximum(_squared(features[sample], features), 0.0))
     distances[np.arange(len(sample)), sample] = np.inf

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import platform
-import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping
@@ -15,16 +14,19 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-__all__ = ["Timing", "machine", "peak_of", "speed_up", "timed"]
+from tests.bench.measured import Measured
+from tests.bench.watch import cores
+
+__all__ = ["Timing", "load", "machine", "peak_of", "speed_up", "timed"]
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "dask", "dask-ml", "pillow", "simplejpeg", "PyWavelets", "zarr")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Median wall time in seconds, and what the last call returned."""
+    """Median wall time in seconds, with that of each round, and what the last call returned."""
 
-    seconds: float
+    seconds: Measured
     result: Any
 
 
@@ -44,7 +46,7 @@ def timed(contenders: Mapping[str, Callable[[], Any]], repeat: int) -> dict[str,
             start = time.perf_counter()
             results[name] = contenders[name]()
             seconds[name].append(time.perf_counter() - start)
-    return {name: Timing(statistics.median(seconds[name]), results[name]) for name in names}
+    return {name: Timing(Measured(seconds[name]), results[name]) for name in names}
 
 
 def peak_of(contender: Callable[[], Any]) -> int:
@@ -63,14 +65,18 @@ def speed_up(naive: float, seconds: float) -> str:
     return f"{naive / seconds:.2f} x" if seconds > 0 else "-"
 
 
+def load() -> float | None:
+    """How many processes wanted a core in the last minute, on average."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+
+
 def machine() -> dict[str, Any]:
     """Cores, CPU model, load, versions and BLAS threads: no name of the machine, no path."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     blas = sorted({(pool["internal_api"], pool["num_threads"]) for pool in threadpool_info()})
     return {
-        "cores": cores,
+        "cores": cores(),
         "cpu": _cpu_model(),
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "load": load(),
         "threads": dict(blas),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }

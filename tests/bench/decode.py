@@ -86,7 +86,7 @@ def photographs(name: str, files: list[bytes], options: Options) -> Table:
     }
     found = timed(contenders, options.repeat)
     table = Table(
-        "decode: photographs to 32 x 32",
+        f"decode: photographs to 32 x 32, {name}",
         {"data": name, "n": len(files), "kB of one": float(np.mean([len(data) for data in files])) / 1e3},
         ["contender", "ms per image", "against Pillow", "mean difference from it", "largest (grey levels)"],
     )

@@ -14,6 +14,7 @@ from daskim.kernels.density import (
     as_measure,
     count_gaps,
     count_within,
+    distance_errors,
     histogram,
     moments,
     spectral_cdf,
@@ -261,6 +262,29 @@ def test_measures_mix_with_exact_blocks():
     mixed = np.concatenate([values, exact]), np.concatenate([weights, np.ones(50)])
     whole = np.concatenate([eigvalsh(giant), exact])
     assert wasserstein(*mixed, whole, None) < 0.01 * np.ptp(whole)
+
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(2, 60), k=st.integers(1, 12), p=st.integers(1, 3), seed=st.integers(0, 1000))
+def test_the_quadrature_is_within_its_bound(n, k, p, seed):
+    matrix = laplacian(images_like(n, seed))
+    values, basis = np.linalg.eigh(matrix)
+    vectors = probes(n, p, seed=seed)
+    start = lanczos_start(vectors, reorthogonalise=True)
+    spectrum = ritz_spectrum(lanczos_steps(start, lambda block: matrix @ block, k))
+    bound, scatter = distance_errors(spectrum, (0.0, float(values[-1])))
+    own = ((basis.T @ vectors) ** 2).sum(axis=1)  # the measure that the probes see, without quadrature
+    assert wasserstein(*as_measure(spectrum), values, own) <= bound + 1e-9 * values[-1]
+    assert np.isinf(scatter) == (p == 1)
+
+
+def test_error_bars_hold_the_distance_to_the_spectrum():
+    matrix = laplacian(images_like(400))
+    exact = eigvalsh(matrix)
+    for k in (10, 30, 60):
+        bound, scatter = distance_errors(run(matrix, k, 8), (0.0, float(exact[-1])))
+        assert wasserstein(*as_measure(run(matrix, k, 8)), exact, None) < bound + 2 * scatter
+        assert bound < 6.0 / k * exact[-1]
 
 
 # --- gaps -------------------------------------------------------------------------------------------------------

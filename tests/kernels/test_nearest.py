@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskim.kernels import nearest as module
-from daskim.kernels.nearest import Best, Nearest, best_products
+from daskim.kernels.compiled import engine
+from daskim.kernels.nearest import Best, Lists, Nearest, best_products, nearest_of
 
 Found = list[tuple[int, int, float]]
+
+COMPILED = pytest.param(Lists, marks=pytest.mark.skipif(engine() == "numpy", reason="needs numba"))
+KINDS = pytest.mark.parametrize("kind", [Nearest, COMPILED])
 
 
 def brute(scores: np.ndarray, rows: np.ndarray, count: int, least: float, own: np.ndarray) -> Found:
@@ -26,7 +32,7 @@ def brute(scores: np.ndarray, rows: np.ndarray, count: int, least: float, own: n
     return out
 
 
-def listed(nearest: Nearest) -> Found:
+def listed(nearest: Nearest | Lists) -> Found:
     query, row, score = nearest.result()
     assert query.dtype == row.dtype == np.int64
     assert score.dtype == np.float32
@@ -45,25 +51,26 @@ def offers(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, fl
     return scores, names, own, draw(st.integers(1, 12)), draw(st.sampled_from([-1.0, 0.0, 0.6]))
 
 
+@KINDS
 @settings(deadline=None, max_examples=200)
 @given(made=offers(), data=st.data())
 def test_against_brute_force_in_any_order(
-    made: tuple[np.ndarray, np.ndarray, np.ndarray, int, float], data: st.DataObject
+    kind: Any, made: tuple[np.ndarray, np.ndarray, np.ndarray, int, float], data: st.DataObject
 ) -> None:
     scores, rows, own, count, least = made
     expected = brute(scores, rows, count, least, own)
-    nearest = Nearest(len(scores), count, least, own)
+    nearest = kind(len(scores), count, least, own)
     nearest.offer(np.arange(len(scores)), rows, scores)
     assert listed(nearest) == expected
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    pieced = Nearest(len(scores), count, least, own)
+    pieced = kind(len(scores), count, least, own)
     # each (query, row) once or twice, in small pieces that overlap in queries
     at = [(q, r) for q in range(len(scores)) for r in range(len(rows)) for _ in range(rng.integers(1, 3))]
     for start in range(0, len(at), 7):
         for q, r in (at[k] for k in rng.permutation(np.arange(start, min(start + 7, len(at))))):
             pieced.offer(np.array([q]), rows[[r]], scores[q : q + 1, r : r + 1])
     assert listed(pieced) == expected
-    shuffled = Nearest(len(scores), count, least, own)
+    shuffled = kind(len(scores), count, least, own)
     for part in np.array_split(rng.permutation(len(rows)), data.draw(st.integers(1, 5))):
         order = rng.permutation(len(scores))
         shuffled.offer(order, rows[part], scores[np.ix_(order, part)])
@@ -71,25 +78,28 @@ def test_against_brute_force_in_any_order(
     assert listed(shuffled) == expected  # asking twice changes nothing
 
 
-def test_a_query_may_be_named_twice_in_one_offer() -> None:
+@KINDS
+def test_a_query_may_be_named_twice_in_one_offer(kind: Any) -> None:
     """As two forms of an image, which both probe a cell."""
-    nearest = Nearest(2, 2, 0.0, np.array([10, 11]))
+    nearest = kind(2, 2, 0.0, np.array([10, 11]))
     scores = np.array([[0.5, 0.9, 0.1], [0.8, 0.2, 0.1], [0.7, 0.7, 0.7]], dtype=np.float32)
     nearest.offer(np.array([0, 0, 1]), np.array([3, 4, 11]), scores)
     values = np.array([0.9, 0.8, 0.7, 0.7], dtype=np.float32).tolist()
     assert listed(nearest) == [(0, 4, values[0]), (0, 3, values[1]), (1, 3, values[2]), (1, 4, values[3])]
 
 
-def test_ties_go_to_the_lower_row_also_at_the_bound() -> None:
+@KINDS
+def test_ties_go_to_the_lower_row_also_at_the_bound(kind: Any) -> None:
     """After the bound has risen, equal scores of lower rows still come in."""
-    nearest = Nearest(1, 2, 0.0, np.array([-1]))
+    nearest = kind(1, 2, 0.0, np.array([-1]))
     for row in range(50, -1, -1):
         nearest.offer(np.zeros(1, dtype=np.int64), np.array([row]), np.full((1, 1), 0.5, dtype=np.float32))
     assert listed(nearest) == [(0, 0, 0.5), (0, 1, 0.5)]
 
 
-def test_fewer_than_count_and_none() -> None:
-    nearest = Nearest(3, 5, 0.5, np.array([0, 1, 2]))
+@KINDS
+def test_fewer_than_count_and_none(kind: Any) -> None:
+    nearest = kind(3, 5, 0.5, np.array([0, 1, 2]))
     assert listed(nearest) == []
     nearest.offer(np.arange(3), np.arange(3), np.eye(3, dtype=np.float32) + np.float32(0.25))  # only themselves
     assert listed(nearest) == []
@@ -116,11 +126,12 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROWS", 16)
 
 
+@KINDS
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("queries", [1, 8, 21])
 @pytest.mark.parametrize("rows", [1, 16, 50])
 @pytest.mark.parametrize("forms", [1, 3])
-def test_best_products_against_brute_force(queries: int, rows: int, forms: int) -> None:
+def test_best_products_against_brute_force(kind: Any, queries: int, rows: int, forms: int) -> None:
     """Small whole numbers: products are exact, and many are equal."""
     rng = np.random.default_rng(queries * rows)
     looked_up = rng.integers(-2, 3, (queries, forms, 6)).astype(np.float32)
@@ -128,32 +139,34 @@ def test_best_products_against_brute_force(queries: int, rows: int, forms: int) 
     names = rng.permutation(1000)[:rows]
     own = np.where(np.arange(queries) % 2 == 0, rng.choice(names, queries), -1)
     scores = np.einsum("qfk,rk->qfr", looked_up, block).max(axis=1)
-    nearest = Nearest(queries, 4, 1.0, own)
+    nearest = kind(queries, 4, 1.0, own)
     best_products(nearest, looked_up, names, block)
     assert listed(nearest) == brute(scores, names, 4, 1.0, own)
 
 
+@KINDS
 @pytest.mark.usefixtures("small_tiles")
-def test_rows_below_zero_are_not_the_filling() -> None:
+def test_rows_below_zero_are_not_the_filling(kind: Any) -> None:
     """The zeros that fill a tile up are no rows, also where all true products are negative."""
-    nearest = Nearest(3, 2, -5.0, np.full(3, -1))
+    nearest = kind(3, 2, -5.0, np.full(3, -1))
     best_products(nearest, np.ones((3, 1, 2), dtype=np.float32), np.array([9]), np.full((1, 2), -1, dtype=np.float32))
     assert listed(nearest) == [(query, 9, -2.0) for query in range(3)]
 
 
+@KINDS
 @pytest.mark.usefixtures("small_tiles")
-def test_same_bits_however_rows_come() -> None:
+def test_same_bits_however_rows_come(kind: Any) -> None:
     rng = np.random.default_rng(3)
-    looked_up = rng.standard_normal((21, 2, 37)).astype(np.float32)
-    block = rng.standard_normal((50, 37)).astype(np.float32)
-    whole = Nearest(21, 50, -100.0, np.full(21, -1))
+    looked_up = rng.integers(-600, 600, (21, 2, 37)).astype(np.float32)  # sums stay below 2^24
+    block = rng.integers(-600, 600, (50, 37)).astype(np.float32)
+    whole = kind(21, 50, -100.0, np.full(21, -1))
     best_products(whole, looked_up, np.arange(50), block)
     for cuts in ([7, 8, 30], [25], list(range(1, 50))):
-        parts = Nearest(21, 50, -100.0, np.full(21, -1))
+        parts = kind(21, 50, -100.0, np.full(21, -1))
         for rows in np.split(np.arange(50), cuts):
             best_products(parts, looked_up, rows, block[rows])
         assert listed(parts) == listed(whole)
-    alone = Nearest(1, 50, -100.0, np.full(1, -1))
+    alone = kind(1, 50, -100.0, np.full(1, -1))
     best_products(alone, looked_up[4:5], np.arange(50), block)
     assert [(4, row, value) for _, row, value in listed(alone)] == [one for one in listed(whole) if one[0] == 4]
 
@@ -180,3 +193,34 @@ def test_the_best_is_that_of_all(seed: int, queries: int, rows: int, piece: int)
 
 def test_a_query_that_was_offered_nothing_has_no_best() -> None:
     assert [len(part) for part in Best(3).result()] == [0, 0, 0]
+
+
+@KINDS
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("forms", [1, 2, 3, 4, 7])
+def test_mirrored_forms_are_those_with_the_odd_coordinates_turned(kind: Any, forms: int) -> None:
+    rng = np.random.default_rng(forms)
+    looked_up = rng.integers(-3, 4, (21, forms, 6)).astype(np.float32)
+    block = rng.integers(-3, 4, (50, 6)).astype(np.float32)
+    for odd in (np.array([True, False, False, True, True, False]), np.ones(6, bool), np.zeros(6, bool)):
+        both = np.concatenate([looked_up, np.where(odd, -looked_up, looked_up)], axis=1)
+        found, expected = (kind(21, 4, 1.0, np.arange(21)) for _ in range(2))
+        best_products(found, looked_up, np.arange(50), block, odd)
+        best_products(expected, both, np.arange(50), block)
+        assert listed(found) == listed(expected)
+        assert len(listed(found)) == 84
+
+
+def test_without_numba_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    looked_up = rng.integers(-99, 100, (70, 3, 8)).astype(np.float32)
+    block = rng.integers(-99, 100, (600, 8)).astype(np.float32)
+    odd = rng.random(8) < 0.5
+    results = []
+    for name in ("numba", "numpy"):
+        monkeypatch.setattr(module, "engine", lambda name=name: name if engine() == "numba" else "numpy")
+        nearest = nearest_of(70, 5, 0.0, np.arange(70))
+        assert isinstance(nearest, Nearest) == (module.engine() == "numpy")
+        best_products(nearest, looked_up, np.arange(600), block, odd)
+        results.append(listed(nearest))
+    assert results[0] == results[1]

@@ -16,6 +16,7 @@ from PIL import Image, ImageFile, ImageOps
 from daskim.errors import SettingsError
 from daskim.lake import STATUSES, Failure, ImageSpec, decoder_versions, full_digest, standardise
 from daskim.lake.fit import draft_scale, inner_size
+from daskim.lake.jpeg import jpeg_orientation
 
 NATIVE = ImageSpec(40, 48)
 RGB = picture(3)
@@ -219,6 +220,23 @@ def test_orientation_in_xmp_counts_where_there_is_no_exif():
     data = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + plain[2:]
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     np.testing.assert_array_equal(ok(data, ImageSpec(48, 40)).pixels, upright)
+
+
+def test_the_orientation_of_a_large_file_stands_before_its_pixels():
+    """What looks like it among the pixels, or after them, says nothing; what stands behind 5 kB of others counts."""
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3)).astype(np.uint8)
+    plain = encode(noise, "JPEG", quality=95)
+    assert len(plain) > 4096
+    comment = b"\xff\xfe" + struct.pack(">H", 5002) + b"x" * 5000
+    block = b'http://ns.adobe.com/xap/1.0/\x00<x:xmpmeta tiff:Orientation="6"/>'
+    segment = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+    assert jpeg_orientation(plain) == 1
+    assert jpeg_orientation(plain[:2] + comment + segment + plain[2:]) == 6
+    assert jpeg_orientation(plain[:2] + comment + plain[2:] + block) == 1
+    found = exif(8)
+    told = b"\xff\xe1" + struct.pack(">H", len(found) + 2) + found
+    assert jpeg_orientation(plain[:2] + comment + told + plain[2:]) == 8
+    assert jpeg_orientation(b"\xff\xd8\xff" + bytes(5000) + block) == 6, "no segments to walk: all of it is searched"
 
 
 SIZES = st.tuples(st.integers(1, 90), st.integers(1, 90))

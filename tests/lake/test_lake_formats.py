@@ -16,6 +16,8 @@ from pictures import column, encode, picture, tar
 
 from daskim.errors import SettingsError, SourceError
 from daskim.lake import ImageSpec, list_images, native_size, read_images, standardise_block
+from daskim.lake.manifest import list_manifest
+from daskim.lake.place import locate
 
 NATIVE = ImageSpec(40, 48, fit="native")
 PICTURES = [picture(seed) for seed in range(4)]
@@ -99,6 +101,48 @@ def test_manifest(tmp_path, ext):
     pixels, table = standardise_block(listing.table, NATIVE)
     np.testing.assert_array_equal(pixels[:2], STACK[[0, 3]])
     assert column(table, "status") == ["ok", "ok", "missing", "outside-source"]
+
+
+@pytest.mark.parametrize("ext", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 9])
+def test_a_manifest_is_read_in_pieces(tmp_path, monkeypatch, ext, count):
+    """As many lines at a time as come: the table is that of all at once."""
+    write_folder(tmp_path)
+    (tmp_path / "in").symlink_to(tmp_path / "train")
+    (tmp_path / "link.png").symlink_to("d.png")
+    names = [
+        "train/cat/a.png",
+        "link.png",
+        None,
+        "./d.png",
+        "in/cat/a.png",
+        "train",
+        "../x",
+        "train/../d.png",
+        "no/b.png",
+    ]
+    records = [{"file_name": name, "label": str(row)} for row, name in enumerate(names[:count])]
+    path = tmp_path / f"m.{ext}"
+    if ext == "parquet":
+        schema = pa.schema([("file_name", pa.string()), ("label", pa.string())])
+        pq.write_table(pa.Table.from_pylist(records, schema), path)
+    elif ext == "jsonl":
+        path.write_text("".join(json.dumps(record) + "\n" for record in records) or '{"file_name": "d.png"}\n')
+    else:
+        sep = "," if ext == "csv" else "\t"
+        lines = [("file_name", "label"), *((r["file_name"] or "", r["label"]) for r in records)]
+        path.write_text("\n".join(map(sep.join, lines)) + "\n")
+    place = locate(str(path))
+    whole = list_manifest(place, path.suffix)
+    monkeypatch.setattr("daskim.lake.manifest.CHUNK", 4)
+    pieces = list_manifest(place, path.suffix)
+    assert repr(pieces.to_pylist()) == repr(whole.to_pylist())  # nan is not equal to itself
+    if count == 9:
+        status = column(whole, "status")
+        assert status == ["ok", "ok", "missing", "ok", "ok", "not-a-file", "outside-source", "ok", "missing"]
+        assert column(whole, "id")[2] == f"m.{ext}#00000002"
+        real = [column(whole, "uri")[row] for row in (0, 1, 4)]
+        assert real == [str(tmp_path / name) for name in ("train/cat/a.png", "d.png", "train/cat/a.png")]
 
 
 def test_manifest_in_a_folder_needs_its_format(tmp_path):

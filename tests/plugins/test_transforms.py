@@ -126,6 +126,21 @@ def test_haar_keeps_distances(block: np.ndarray, level: int) -> None:
     np.testing.assert_array_equal(coefficients @ coefficients.T, (pixels @ pixels.T) * 4**level)
 
 
+@pytest.mark.parametrize("level", [0, 1, 2, 4])
+@pytest.mark.parametrize("bands", ["all", "coarse"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_linear_map_takes_sums_over_pixels_to_sums_over_coefficients(
+    shape: tuple[int, int, int], bands: str, level: int
+) -> None:
+    transform = find("transforms", "wavelet")(shape, "haar", level, bands)
+    images = images_of(shape, 300)
+    flat, w = images.reshape(300, -1).astype(np.float64), transform(images).astype(np.float64)
+    np.testing.assert_array_equal(transform.linear(images.astype(np.float64)), w)
+    np.testing.assert_array_equal(transform.linear(-images.astype(np.float64)), -w)
+    half = transform.linear((flat.T @ flat).reshape(-1, *shape))
+    np.testing.assert_array_equal(transform.linear(half.T.reshape(-1, *shape)), w.T @ w)
+
+
 def test_all_bands_keep_every_coefficient() -> None:
     transform = find("transforms", "wavelet")((128, 128, 3), "db1", 1, "all", 10)
     assert transform.columns == 128 * 128 * 3

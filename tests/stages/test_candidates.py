@@ -16,6 +16,7 @@ from daskim.kernels.coarse import forms, luma
 from daskim.kernels.lsh import EMPTY, signed_top_coefficients
 from daskim.stages import candidates as module
 from daskim.stages.candidates import bands as bands_module
+from daskim.stages.candidates import cells as cells_module
 from daskim.stages.candidates import join as join_module
 from daskim.synthetic import planted_families
 
@@ -174,13 +175,13 @@ class TestJoin:
         a, b = table["a"].to_numpy(), table["b"].to_numpy()
         order = np.sort(score, axis=1)[:, ::-1]
         least = np.maximum(order[:, 4], 0.5)  # the fifth of each image
-        expected = {(min(q, r), max(q, r)) for q, r in np.argwhere(score >= least[:, None] + 1e-5).tolist()}
-        allowed = {(min(q, r), max(q, r)) for q, r in np.argwhere(score >= least[:, None] - 1e-5).tolist()}
+        expected = {(min(q, r), max(q, r)) for q, r in np.argwhere(score >= least[:, None] + 6e-4).tolist()}
+        allowed = {(min(q, r), max(q, r)) for q, r in np.argwhere(score >= least[:, None] - 6e-4).tolist()}
         assert len(expected) > 100
         assert expected <= pairs_of(table) <= allowed
         # the better side of a pair may not have kept it
-        assert (table["correlation"] <= either[a, b] + 1e-5).all()
-        assert (table["correlation"] >= np.minimum(score, score.T)[a, b] - 1e-5).all()
+        assert (table["correlation"] <= either[a, b] + 6e-4).all()
+        assert (table["correlation"] >= np.minimum(score, score.T)[a, b] - 6e-4).all()
 
     def test_the_nearest_is_told(self, of_families: Driven) -> None:
         """For each image, the best correlation of a pair it is in."""
@@ -233,13 +234,13 @@ class TestJoin:
         self, families: np.ndarray, of_families: Driven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As many queries as one task has here, so that sets of many tasks are what is tested."""
-        monkeypatch.setattr(join_module, "QUERY", 60)
+        monkeypatch.setattr(cells_module, "QUERY", 60)
         for name, values in {"all": {}, "cells": {"candidates__all_blocks": 1}}.items():
             few = candidates_of(tmp_path / name, families, **JOIN, **values)
-            monkeypatch.setattr(join_module, "QUERY", 2048)
+            monkeypatch.setattr(cells_module, "QUERY", 2048)
             many = candidates_of(tmp_path / f"{name}-many", families, **JOIN, **values)
             assert pairs_of(few.table("candidates")) == pairs_of(many.table("candidates"))
-            monkeypatch.setattr(join_module, "QUERY", 60)
+            monkeypatch.setattr(cells_module, "QUERY", 60)
 
 
 def by_datasketch(signatures: np.ndarray, queries: np.ndarray, b: int, r: int) -> set[tuple[int, int]]:
@@ -378,7 +379,7 @@ def test_parts_go_by_pairs_of_ranges(families: np.ndarray, tmp_path: Path, monke
     for key in found.run.parts("candidates"):
         part = found.run.read_part("candidates", key).to_pandas()
         assert len(part) <= 50
-        seen += list(zip(part["a"] // 100, part["b"] // 100, part["a"], part["b"]))
+        seen += list(zip(part["b"] // 100, part["a"] // 100, part["a"], part["b"]))
     assert seen == sorted(seen)
     assert len(found.run.parts("candidates")) == found.facts["candidates"]["parts"] > 3
 
@@ -401,7 +402,7 @@ def test_after_a_failed_task_the_rest_is_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As after a kill: what was finished stays as it is, and the result is that of an undisturbed run."""
-    monkeypatch.setattr(join_module, "QUERY", 50)
+    monkeypatch.setattr(cells_module, "QUERY", 50)
     whole = candidates_of(tmp_path / "whole", families, workers=1, **values)
     real = getattr(where, name)
 

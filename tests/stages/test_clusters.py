@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 import daskim
 from daskim.errors import BadInputs, SettingsError
 from daskim.settings import Settings
-from daskim.stages.clusters import choose_regime, wanted_clusters
+from daskim.stages.clusters import checked, choose_regime, features, join, wanted_clusters
 from daskim.synthetic import planted_families
 
 Reduce = Callable[..., daskim.FinishedRun]
@@ -264,3 +264,33 @@ class TestEdges:
         images = planted_families(5, size=(8, 8)).images
         with pytest.raises(SettingsError, match="more than the 5"):
             reduce_arrays(images, clusters__n_clusters=6)
+
+
+def test_tiles_blocks_and_bounds_do_not_change_the_clusters(reduce_arrays: Reduce, monkeypatch: Any) -> None:
+    """Three tiles, twelve blocks, verified one block at a time, and directions of a part of the columns."""
+    images = planted_families(3000, size=(8, 8), channels=1, redundancy=0.1, seed=5).images
+    asked = {
+        "clusters__n_clusters": 2850,
+        "clusters__directions": 12,
+        "clusters__lloyd_limit": 0.0,
+        "columns__tau": 1e12,
+    }
+    plain = reduce_arrays(images, **asked)
+    monkeypatch.setattr(join, "TILE", 1024)
+    monkeypatch.setattr(checked, "HELD", 1)
+    monkeypatch.setattr(checked, "VERIFY", 40)
+    monkeypatch.setattr(features, "FEW", 16)
+    split = reduce_arrays(images, **asked, blocks__rows=256)
+    for found in (plain, split):
+        assert found.summary["clusters"]["regime"] == "join"
+        assert found.summary["columns"]["m"] == 64, "the test compares with all pixels"
+    np.testing.assert_array_equal(split.clusters["cluster"], plain.clusters["cluster"])
+    assert split.summary["clusters"]["cut_rms"] == plain.summary["clusters"]["cut_rms"]
+    expected = fcluster(linkage(images.reshape(3000, -1).astype(np.float64), "ward"), 2850, "maxclust")
+    assert same_partition(split.clusters["cluster"].to_numpy(), expected)
+
+
+@pytest.mark.parametrize(("p", "most"), [(1, 1), (50_000, 40), (2_000_000, 4000), (5_000_000, 20_000), (10**8, 50_000)])
+def test_tasks_of_the_join_are_bounded(p: int, most: int) -> None:
+    tiles = -(-p // join.tile_rows(p))
+    assert tiles * (tiles + 1) // 2 <= most

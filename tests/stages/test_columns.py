@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import daskim
+from daskim.compute.threads import Threads
+from daskim.engine import Engine
 from daskim.errors import SettingsError
+from daskim.kernels import qr
 from daskim.kernels.laplacian_score import heat_kernel_graph, laplacian_scores
+from daskim.plugins import transform_of
+from daskim.settings import Settings
+from daskim.stages import Size
+from daskim.stages.columns.fold import factor_of, gram_source
+from daskim.store import Run
 from daskim.synthetic import planted_families
 
 Reduce = Callable[..., daskim.FinishedRun]
@@ -114,6 +125,48 @@ def test_cholesky_beyond_its_reach_is_refused(reduce_arrays: Reduce) -> None:
     with pytest.raises(SettingsError, match="cannot tell") as caught:
         reduce_arrays(planted_families(10, size=(8, 8)).images, columns__method="cholesky-qr", columns__tau=1e9)
     assert "tsqr" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("shape", "values", "source"),
+    [
+        ((8, 8, 3), {}, "images"),
+        ((7, 9, 3), {"level": 2}, "images"),  # extended: fewer pixels than coefficients
+        ((8, 8, 1), {"level": 3}, "images"),
+        ((16, 16, 3), {"bands": "coarse"}, "wavelets"),
+        ((16, 16, 3), {"max_columns": 200, "level": 2}, "wavelets"),
+        ((8, 8, 1), {"level": 7, "max_columns": 100}, None),  # sums may exceed 2^53
+        ((8, 8, 3), {"name": "db2"}, None),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["random", "extreme", "grey"])
+def test_sums_of_pixels_and_of_coefficients_are_one_matrix(
+    tmp_path: Path, shape: tuple[int, int, int], values: dict[str, Any], source: str | None, kind: str
+) -> None:
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 256, (2500, *shape), dtype=np.uint8)
+    if kind == "extreme":
+        images[:] = 255 * (images > 250)
+    elif kind == "grey":
+        images[:] = images[..., :1]
+    chosen = Settings.model_validate({"wavelets": values})
+    transform = transform_of(chosen.wavelets, shape)
+    size = Size(2500, *shape, transform.columns, transform.dtype.itemsize, 384, 10, 0)
+    assert gram_source(transform, size) == source
+    run, w = Run(str(tmp_path)), transform(images)
+    for name, array in (("images", images), ("wavelets", w)):
+        run.create_array(name, array.shape, array.dtype, 384)[:] = array
+    with closing(Threads(2, 1 << 30)) as place:
+        factor, zero = factor_of(Engine(place, run), run, "cholesky-qr", transform, size, 0.0)
+    if source is not None:
+        exact = w.astype(np.int64).T @ w.astype(np.int64)
+        expected = qr.pivoted_cholesky(exact)
+        np.testing.assert_array_equal(factor.permutation, expected.permutation)
+        np.testing.assert_array_equal(factor.r, expected.r)
+        np.testing.assert_array_equal(zero, np.flatnonzero(~w.any(axis=0)))
+    wide = w[:, factor.permutation].astype(np.float64)
+    np.testing.assert_allclose(factor.r.T @ factor.r, wide.T @ wide, rtol=1e-7, atol=1e-9 * (wide * wide).sum())
 
 
 def test_sixty_four_condition_numbers_are_stored(reduce_arrays: Reduce) -> None:

@@ -29,9 +29,10 @@ from scipy.linalg import eigvalsh
 from daskim.compute.threads import Threads
 from daskim.engine import Engine
 from daskim.errors import BlockFailed, SettingsError
+from daskim.kernels.density import wasserstein
 from daskim.kernels.graph import laplacian, similarity_matrix
 from daskim.stages import spectrum
-from daskim.stages.spectrum import STAGE, giant, graph
+from daskim.stages.spectrum import STAGE, edges, giant, graph, rows, steps
 from daskim.store import Run
 
 
@@ -143,7 +144,7 @@ def test_neither_parts_nor_workers_nor_packing_matter(
     assert seal(context_of(other, some_settings(), 300, rows=7), STAGE) == facts
     assert_same_tables(tables(other.run), first)
     monkeypatch.setattr(graph, "WORK", 1e5)
-    monkeypatch.setattr(graph, "PIECE", 4)
+    monkeypatch.setattr(edges, "PIECE", 4)
     packed = another(2)
     assert facts_of(packed, 300, pairs, least=0.85)["n_clusters"] == facts["n_clusters"]
     assert len([name for name in packed.run.marked("spectrum") if name.startswith("exact-")]) > 5
@@ -224,49 +225,144 @@ def test_exact_refuses_a_giant(engine: Engine) -> None:
     assert "spectrum.method = auto" in error.value.hint
 
 
-def test_products_in_tasks_give_the_bits_of_a_single_task(
+def many_edges_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes at which the smallest graph takes the way of the largest."""
+    monkeypatch.setattr(edges, "HELD", 300)
+    monkeypatch.setattr(edges, "PIECE", 70)
+    monkeypatch.setattr(rows, "GROUP", 200)
+    monkeypatch.setattr(rows, "NONZEROS", 700)
+
+
+def distance_of(one: pd.DataFrame, other: pd.DataFrame) -> float:
+    """Wasserstein-1 distance of two tables `spectrum`, as a share of the range."""
+    columns = (table[name].to_numpy() for table in (one, other) for name in ("value", "weight"))
+    return wasserstein(*columns) / float(np.ptp(one["value"]))
+
+
+def test_a_graph_beyond_memory_is_the_same_graph(
     engine: Engine, another: Callable[[int], Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n, pairs = giant_and_small()
-    facts = facts_of(engine, n, pairs, **GIANT)
-    monkeypatch.setattr(giant, "NONZEROS", 1500)
-    for threads in (1, 2):
-        apart = another(threads)
-        assert facts_of(apart, n, pairs, **GIANT) == facts
-        assert_same_tables(tables(apart.run), tables(engine.run))
-        (key,) = [name for name in apart.run.marked("spectrum") if name.startswith("rows-")]
-        bounds = apart.run.marker("spectrum", key)["bounds"]
-        assert len(bounds) > 4
-        assert bounds[-1] == 150
-        left = [name for name in apart.run.names("partial", "spectrum") if "product" in name]
-        assert not left  # operands and results go when the steps after them are saved
+    whole = another(1)
+    facts = facts_of(whole, n, pairs, **GIANT)
+    many_edges_in_files(monkeypatch)
+    write_images(engine.run, n)
+    write_pairs(engine.run, *pairs, min_similarity=0.3, parts=17, seed=3)
+    values = {key: value for key, value in GIANT.items() if key != "least"}
+    found = seal(context_of(engine, some_settings(**values), n), STAGE)
+    assert found["squares"]["graph"] == pytest.approx(facts["squares"]["graph"], rel=1e-14)
+    for name in ("edges", "n_components", "largest_component", "n_single", "near_components", "gaps", "n_clusters"):
+        assert found[name] == facts[name]
+    mine, other = tables(engine.run), tables(whole.run)
+    pd.testing.assert_frame_equal(mine["components"], other["components"], check_exact=True)
+    by = ["a", "b"]
+    pd.testing.assert_frame_equal(
+        mine["graph"].sort_values(by, ignore_index=True), other["graph"].sort_values(by, ignore_index=True)
+    )
+    assert distance_of(mine["spectrum"], other["spectrum"]) < 5e-3  # rounding decides where ghosts appear
+    assert engine.run.parts("graph") != whole.run.parts("graph")
+    one = another(1)  # from one part, which is larger than what is held
+    write_images(one.run, n)
+    write_pairs(one.run, *pairs, min_similarity=0.3, parts=1)
+    assert seal(context_of(one, some_settings(**values), n), STAGE) == found
+    assert_same_tables(tables(one.run), mine)
+    left = [name for name in engine.run.names("partial", "spectrum") if name.startswith(("edges", "laid", "count"))]
+    assert not left
+
+
+@pytest.mark.parametrize("nonzeros", [10**6, 700])
+def test_rows_are_those_of_the_laplacian(engine: Engine, monkeypatch: pytest.MonkeyPatch, nonzeros: int) -> None:
+    pairs = on_a_sphere(150)
+    expected = laplacian(similarity_matrix(150, *pairs, negative="signed"))
+    many_edges_in_files(monkeypatch)
+    monkeypatch.setattr(rows, "NONZEROS", nonzeros)
+    values = {"least": -1, "similarities__negative": "signed", "spectrum__method": "lanczos", "spectrum__steps": 2}
+    facts_of(engine, 150, pairs, **values)
+    bounds = tuple(engine.run.marker("spectrum", "bounds-whole")["bounds"])
+    made = rows.Rows("whole", 150, "f8", bounds)
+    assert (made.blocks > 4) == (nonzeros == 700)
+    for at in range(made.blocks):
+        block = rows.load_rows(engine.run, made, at)
+        assert block.has_canonical_format
+        np.testing.assert_array_equal(block.toarray(), expected[bounds[at] : bounds[at + 1]].toarray())
+
+
+@pytest.mark.parametrize("single", [2**26, 100])
+def test_steps_in_rounds_of_tasks_give_the_bits_of_single_tasks(
+    engine: Engine, another: Callable[[int], Engine], monkeypatch: pytest.MonkeyPatch, single: int
+) -> None:
+    n, pairs = giant_and_small()
+    reference = another(2)
+    facts_of(reference, n, pairs, **GIANT)
+    many_edges_in_files(monkeypatch)
+    monkeypatch.setattr(rows, "SINGLE", single)
+    apart = another(2)
+    facts = facts_of(apart, n, pairs, **GIANT)
+    names = apart.run.marked("spectrum")
+    assert len([name for name in names if name.startswith("density-000000-00039-")]) == 4
+    assert not [name for name in names if name.startswith("steps-density")]
+    together = another(1)
+    assert facts_of(together, n, pairs, **GIANT) == facts
+    assert_same_tables(tables(together.run), tables(apart.run))
+    assert [name for name in together.run.marked("spectrum") if name.startswith("steps-density")]
+    monkeypatch.setattr(giant, "_way", lambda *_: (False, True))
+    assert facts_of(engine, n, pairs, **GIANT) == facts  # rows that stay in memory
+    assert_same_tables(tables(engine.run), tables(apart.run))
+    # what is saved of vectors is of the last step alone
+    kept = [name for name in apart.run.names("partial", "spectrum") if name.startswith("density-")]
+    assert all("-00039-" in name or "-00040-numbers" in name or "left" in name for name in kept)
+    assert distance_of(tables(apart.run)["spectrum"], tables(reference.run)["spectrum"]) < 5e-3
 
 
 @pytest.mark.parametrize(
-    ("name", "at", "nonzeros"),
+    ("name", "at", "threads"),
     [
-        ("steps_in_task", 1, 10**6),
-        ("steps_in_task", 6, 10**6),
-        ("rows_times_vectors", 3, 1500),
-        ("rows_times_vectors", 120, 1500),
-        ("rows_times_vectors", 300, 1500),
+        ("some_steps", 1, 1),
+        ("some_steps", 6, 1),
+        ("step_in_tasks", 3, 2),
+        ("step_in_tasks", 90, 2),
+        ("step_in_tasks", 150, 2),
+        ("left_over", 1, 2),
+        ("gather_rows", 2, 2),
+        ("lay_out", 3, 1),
     ],
 )
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(
-    engine: Engine, another: Callable[[int], Engine], monkeypatch: pytest.MonkeyPatch, name: str, at: int, nonzeros: int
+    another: Callable[[int], Engine], monkeypatch: pytest.MonkeyPatch, name: str, at: int, threads: int
 ) -> None:
     n, pairs = giant_and_small()
-    monkeypatch.setattr(giant, "NONZEROS", nonzeros)
-    whole = another(1)
+    many_edges_in_files(monkeypatch)
+    whole = another(threads)
     facts = facts_of(whole, n, pairs, **GIANT)
-    failing = Failing(getattr(giant, name), at)
-    monkeypatch.setattr(giant, name, failing)
+    module = next(module for module in (giant, steps, rows) if hasattr(module, name))
+    failing = Failing(getattr(module, name), at)
+    monkeypatch.setattr(module, name, failing)
+    engine = another(threads)
     with pytest.raises(BlockFailed, match="lost"):
         facts_of(engine, n, pairs, **GIANT)
     before = engine.computed["spectrum"]
     assert facts_of(engine, n, pairs, **GIANT) == facts
     assert_same_tables(tables(engine.run), tables(whole.run))
     assert before < engine.computed["spectrum"] <= whole.computed["spectrum"]  # nothing was done twice
+
+
+def test_another_number_of_workers_takes_over(
+    another: Callable[[int], Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, pairs = giant_and_small()
+    many_edges_in_files(monkeypatch)
+    whole = another(2)
+    facts = facts_of(whole, n, pairs, **GIANT)
+    for name, first, then, at in (("step_in_tasks", 2, 1, 110), ("some_steps", 1, 2, 4)):
+        module = steps if name == "step_in_tasks" else giant
+        engine = another(first)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, Failing(getattr(module, name), at))
+            with pytest.raises(BlockFailed, match="lost"):
+                facts_of(engine, n, pairs, **GIANT)
+        engine = Engine(Threads(then, 10**10), engine.run)
+        assert facts_of(engine, n, pairs, **GIANT) == facts
+        assert_same_tables(tables(engine.run), tables(whole.run))
 
 
 # --- the number of clusters ---------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ class TestFiles:
         value = np.arange(12.0).reshape(3, 4)
         any_run.save(value, "partial", "x", "y.npy")
         np.testing.assert_array_equal(any_run.load("partial", "x", "y.npy"), value)
+        np.testing.assert_array_equal(any_run.view("partial", "x", "y.npy"), value)
 
     def test_a_write_that_fails_leaves_what_was_there(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         run.write(b"whole", "a.txt")

@@ -29,7 +29,7 @@ MEASURED = textwrap.dedent(
     from daskim.settings import resolve
     from daskim.similarities import aligned
     from daskim.stages import Context, Size, candidates, similarities
-    from daskim.stages.candidates import features, join
+    from daskim.stages.candidates import bands, cells, features, join
     from daskim.stages.similarities import compare
     from daskim.store import Run
 
@@ -44,12 +44,14 @@ MEASURED = textwrap.dedent(
     replace("TILE_BYTES", 1_000_000, similarities)
     replace("SQUARE", 64, similarities)
     replace("PIECE", 8, compare, similarities)
+    replace("READ_BYTES", 2**18, compare, similarities)
     replace("PIECE_BYTES", 2**22, aligned)
     replace("READ", 16, similarities)
     replace("VIEW_PIXELS", 2**17, features)
     replace("PIXELS", 2**21, features)
     replace("LEAF", 256, join)
-    replace("QUERY", 256, join, candidates)
+    replace("QUERY", 256, cells, candidates)
+    replace("CUT", 1024, bands, candidates)
     replace("BLOCK", 2048, join, candidates)
 
     SIDE, ROWS, EVERY = 128, 16, 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import roots_jacobi
 
 __all__ = ["Bands", "choose_bands", "hit_probability"]
 
@@ -96,6 +95,8 @@ def _background(sample: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Values and weights whose weighted means are those of the distribution."""
     if sample is not None:
         return sample, np.full(len(sample), 1.0 / len(sample))
+    from scipy.special import roots_jacobi
+
     alpha, beta = BACKGROUND
     nodes, weights = roots_jacobi(256, beta - 1.0, alpha - 1.0)  # Gauss: exact for J^r up to r = 511
     return (nodes + 1.0) / 2.0, weights / weights.sum()

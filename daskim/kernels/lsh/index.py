@@ -7,12 +7,14 @@ those known. It lives in memory, or in a store that several processes share (Red
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
 
 from daskim.kernels.lsh.minhash import EMPTY, SCHEME, permutations, signature_table, signatures
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 __all__ = ["Index"]
 
@@ -47,6 +49,8 @@ class Index:
         universe: int = 2048,
         storage: Mapping[str, Any] | None = None,
     ) -> None:
+        from datasketch import MinHashLSH
+
         self.count, self.seed, self.universe = count, seed, universe
         self._parameters = permutations(count, seed)
         self._lsh = MinHashLSH(num_perm=count, params=(b, r), storage_config=None if storage is None else dict(storage))
@@ -82,6 +86,8 @@ class Index:
         return self.query(signatures(tokens[None], signature_table(self.universe, self.count, self.seed))[0])
 
     def _minhash(self, signature: np.ndarray) -> MinHash:
+        from datasketch import MinHash
+
         return MinHash(hashvalues=signature, permutations=self._parameters, seed=self.seed, scheme=SCHEME)
 
 

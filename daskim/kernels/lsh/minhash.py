@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from datasketch import MinHash
 
 __all__ = ["EMPTY", "SCHEME", "permutations", "signature_table", "signatures"]
 
@@ -18,6 +17,8 @@ ROWS = 256
 
 def permutations(count: int, seed: int) -> np.ndarray:
     """Parameters a and b of datasketch's permutations; shape (2, count), uint32."""
+    from datasketch import MinHash
+
     return np.asarray(MinHash(num_perm=count, seed=seed, scheme=SCHEME).permutations)
 
 
@@ -44,6 +45,8 @@ def signature_table(universe: int, count: int, seed: int) -> np.ndarray:
         For a seed with which some token hashes to `EMPTY`, so that a set could pass for an empty one (about 1 seed in
         16,000 at 2,048 tokens and 128 permutations).
     """
+    from datasketch import MinHash
+
     each = MinHash.generator(
         ([token] for token in range(universe)), num_perm=count, seed=seed, scheme=SCHEME, hashfunc=int
     )

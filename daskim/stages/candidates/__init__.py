@@ -1,12 +1,12 @@
 """Which pairs of images are worth a similarity: MinHash bands, nearest neighbours in coarse coefficients, or all.
 
 Leaves `representatives` (row, first: the image that stands for it, splits: those of all images that this one stands
-for, as bits of the sorted names), `candidates` (a < b, source, correlation; ordered by the ranges of rows that a and b
-are in, so that a task that reads few blocks finds their pairs together) and `nearest` (row, nearest_row, correlation:
-the most alike in coarse coefficients; with candidates.across = splits, of another split). With across = splits and a
-search in coarse coefficients also `nearest_by_split` (row, split, nearest_row, correlation): of each image that is
-searched the most alike of every other split, however far. For later deliveries `neighbours` (see `lists.py`), and in
-`frozen/candidates` which images were searched.
+for, as bits of the sorted names), `candidates` (a < b, source, correlation; a part holds pairs of few ranges of rows,
+so that a task that reads few blocks finds their pairs together: `unite.py`) and `nearest` (row, nearest_row,
+correlation: the most alike in coarse coefficients; with candidates.across = splits, of another split). With across =
+splits and a search in coarse coefficients also `nearest_by_split` (row, split, nearest_row, correlation): of each image
+that is searched the most alike of every other split, however far. For later deliveries `neighbours` (see `lists.py`),
+and in `frozen/candidates` which images were searched.
 
 After a delivery the parts of `candidates` that begin with its mark hold all of them: `-new-` those that are to be
 compared, `-old-` those that were. Older parts go when the pairs have been compared.
@@ -14,7 +14,8 @@ compared, `-old-` those that were. Older parts go when the pairs have been compa
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,17 @@ import pyarrow as pa
 from daskim.errors import SettingsError
 from daskim.kept import CACHE_BYTES, parts_of
 from daskim.kernels.coarse import width
-from daskim.kernels.splits import MOST, across, pairs_across, split_masks
+from daskim.kernels.splits import MOST, pairs_across, split_masks
 from daskim.settings import Settings
 from daskim.stages import Change, Context, Need, Size, Stage
-from daskim.stages.candidates.bands import bands_of, forms_of, lsh_pairs
+from daskim.stages.candidates.bands import CUT, SORTED, bands_of, forms_of, lsh_files
+from daskim.stages.candidates.cells import GROUP, QUERY
 from daskim.stages.candidates.features import form_count, views_bytes
-from daskim.stages.candidates.join import BLOCK, QUERY, best_of_splits
-from daskim.stages.candidates.lists import join_pairs, renew_pairs
+from daskim.stages.candidates.join import BLOCK, best_of_splits
+from daskim.stages.candidates.lists import join_files, renew_lists
 from daskim.stages.candidates.rows import NAME, first_of_equals, searched_rows
-from daskim.store import Run, block_bounds
+from daskim.stages.candidates.unite import Layout, best_of_each, counts, spans, unite_all, united, write
+from daskim.store import Run
 
 __all__ = ["STAGE"]
 
@@ -40,9 +43,6 @@ PART = 8192
 # Rows whose pairs with another such range stand together. A constant near the usual block, so that neither the order
 # of the tables nor their parts depend on the blocks of the run.
 RANGE = 2048
-# Bits of a source, and their names in order.
-JOIN, LSH = 1, 2
-NAMES = np.array(["", "join", "lsh", "join+lsh"], dtype=object)
 
 
 def _run(context: Context) -> dict[str, Any]:
@@ -74,56 +74,61 @@ def _find(context: Context, change: Change | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"method": method, "searched": len(rows), "possible": possible}
     if method == "all":
         _refuse(possible, settings, "every pair of")
-        _write_nearest(run, size.n, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
+        _write_nearest(run, size.n, iter(()))
         return {**facts, "candidates": possible}
     facts["delivery"] = "d00000" if change is None else change.mark
     run.save(rows, "frozen", NAME, f"{facts['delivery']}-searched.npy")
-    found = []
-    correlation = np.zeros(0, dtype=np.float32)
-    join = np.zeros((2, 0), dtype=np.int64)
-    nearest = join[0], join[0], correlation
-    if method in ("join", "union"):
-        if change is None:
-            a, b, correlation, more = join_pairs(context, rows)
-        else:
-            a, b, correlation, more = renew_pairs(context, rows, change, run.facts(NAME))
-        join = np.stack([a, b])
-        nearest = _write_by_split(run, images, first) if apart else (a, b, correlation)
-        facts.update(more, join_pairs=len(a))
-        found.append((a * size.n + b, JOIN))
-    if method in ("lsh", "union"):
-        a, b, more = lsh_pairs(context, rows, change)
-        if apart:
-            crossing = across(masks[a], masks[b])
-            a, b = a[crossing], b[crossing]
-        facts.update(more, lsh_pairs=len(a))
-        found.append((a * size.n + b, LSH))
-    codes, source = _united(found)
-    _refuse(len(codes), settings, "candidate pairs of")
-    known = np.full(len(codes), np.nan, dtype=np.float32)
-    known[np.searchsorted(codes, join[0] * size.n + join[1])] = correlation
-    pairs = _Pairs(codes // size.n, codes % size.n, NAMES[source], known)
-    if change is None:
-        facts["parts"] = facts["compare"] = _write(run, "", pairs)
-    else:
-        before = _compared(run, run.facts(NAME)["delivery"], change, size.n)
-        old = np.isin(codes, before, assume_unique=True)
-        facts["parts"] = _write(run, f"{change.mark}-old-", pairs.of(old))
-        facts["compare"] = _write(run, f"{change.mark}-new-", pairs.of(~old))
-    _write_nearest(run, size.n, *nearest)
-    return {**facts, "candidates": len(codes)}
+    count, best = _searched(context, rows, facts) if change is None else _renewed(context, rows, change, facts)
+    _refuse(count["candidates"], settings, "candidate pairs of")
+    if apart and method != "lsh":
+        best = iter([_write_by_split(run, images, first)])
+    _write_nearest(run, size.n, best)
+    if method != "lsh":
+        facts["join_pairs"] = count["join"]
+    if method != "join":
+        facts["lsh_pairs"] = count["lsh"]
+    return {**facts, "candidates": count["candidates"]}
 
 
-class _Pairs(NamedTuple):
-    """Candidates: rows a < b, source, correlation of the coarse coefficients."""
+Found = tuple[dict[str, int], Iterator[np.ndarray]]
 
-    a: np.ndarray
-    b: np.ndarray
-    source: np.ndarray
-    correlation: np.ndarray
 
-    def of(self, some: np.ndarray) -> _Pairs:
-        return _Pairs(*(column[some] for column in self))
+def _searched(context: Context, rows: np.ndarray, facts: dict[str, Any]) -> Found:
+    """Leave all candidates; how many there are, and the most alike of each image (`unite.best_of_each`)."""
+    run, method = context.run, context.settings.candidates.method
+    edges = [lo for lo, _ in spans(context.known.n, RANGE)]
+    near: list[list[str]] = [[] for _ in edges]
+    shared = near
+    if method != "lsh":
+        near, more = join_files(context, rows, RANGE)
+        facts.update(more)
+    if method != "join":
+        shared, more = lsh_files(context, rows, edges)
+        facts.update(more)
+    infos = unite_all(context, near, shared, Layout(PART, RANGE))
+    facts["parts"] = facts["compare"] = sum(info["parts"] for info in infos)
+    count = {name: sum(info[name] for info in infos) for name in ("candidates", "join", "lsh")}
+    return count, (run.load("partial", NAME, f"range-{index:03d}.npy") for index in range(len(edges)))
+
+
+def _renewed(context: Context, rows: np.ndarray, change: Change, facts: dict[str, Any]) -> Found:
+    """As `_searched` after a delivery, from the lists that there were; all pairs are held here."""
+    run, n, method = context.run, context.known.n, context.settings.candidates.method
+    lists, codes = np.zeros((3, 0)), [np.zeros(0, dtype=np.int64)]
+    if method != "lsh":
+        lists, more = renew_lists(context, rows, change, run.facts(NAME))
+        facts.update(more)
+    if method != "join":
+        files, more = lsh_files(context, rows, [0], change)
+        facts.update(more)
+        codes += [run.load("partial", NAME, name) for name in files[0]]
+    pairs = united(n, lists, np.concatenate(codes))
+    before = _compared(run, run.facts(NAME)["delivery"], change, n)
+    old = np.isin(pairs.a * n + pairs.b, before, assume_unique=True)
+    layout = Layout(PART, RANGE)
+    facts["parts"] = write(run, f"{change.mark}-old-", pairs.of(old), layout)
+    facts["compare"] = write(run, f"{change.mark}-new-", pairs.of(~old), layout)
+    return counts(pairs), iter([best_of_each(pairs)])
 
 
 def _compared(run: Run, mark: str, change: Change, n: int) -> np.ndarray:
@@ -152,8 +157,8 @@ def _codes(images: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return names, code
 
 
-def _write_by_split(run: Run, images: pd.DataFrame, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Leave the table `nearest_by_split`; image, the most alike of another split, and their correlation."""
+def _write_by_split(run: Run, images: pd.DataFrame, first: np.ndarray) -> np.ndarray:
+    """Leave the table `nearest_by_split`; the most alike of other splits: image, other, correlation; (3, found)."""
     names, code = _codes(images)
     row, bit, other, correlation = best_of_splits(run)
     order = np.lexsort((bit, row))
@@ -164,7 +169,7 @@ def _write_by_split(run: Run, images: pd.DataFrame, first: np.ndarray) -> tuple[
     there = mine[at[np.searchsorted(key, other * len(names) + bit)]] if len(other) else other
     table = {"row": row, "split": names[bit].astype(str), "nearest_row": there}
     run.write_part("nearest_by_split", "000000", pa.table({**table, "correlation": correlation.astype(np.float64)}))
-    return row, there, correlation
+    return np.stack([row.astype(np.float64), there.astype(np.float64), correlation.astype(np.float64)])
 
 
 def _refuse(pairs: int, settings: Settings, what: str) -> None:
@@ -176,35 +181,22 @@ def _refuse(pairs: int, settings: Settings, what: str) -> None:
         )
 
 
-def _united(found: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted codes of all pairs, and the sum of their source bits."""
-    codes = np.unique(np.concatenate([part for part, _ in found]))
-    source = np.zeros(len(codes), dtype=np.int64)
-    for part, bit in found:
-        source[np.searchsorted(codes, part)] += bit
-    return codes, source
+def _write_nearest(run: Run, n: int, found: Iterator[np.ndarray]) -> None:
+    """For each image the most alike in coarse coefficients, ties to the first; -1 and NaN where none is known.
 
-
-def _write(run: Run, mark: str, pairs: _Pairs) -> int:
-    """Candidates by pairs of ranges of rows, in parts of the table whose names begin with a mark; how many parts."""
-    a, b, source, correlation = pairs
-    order = np.lexsort((b, a, b // RANGE, a // RANGE))
-    bounds = block_bounds(len(a), PART) or [(0, 0)]  # so that the table can be read
-    for index, (lo, hi) in enumerate(bounds):
-        mine = order[lo:hi]
-        table = {"a": a[mine], "b": b[mine], "source": source[mine].astype(str), "correlation": correlation[mine]}
-        run.write_part(NAME, f"{mark}{index:06d}", pa.table(table))
-    return len(bounds)
-
-
-def _write_nearest(run: Run, n: int, a: np.ndarray, b: np.ndarray, correlation: np.ndarray) -> None:
-    """For each image the most alike in coarse coefficients, ties to the first; -1 and NaN where none is known."""
-    row, other = np.concatenate([a, b]), np.concatenate([b, a])
-    score = np.concatenate([correlation, correlation]).astype(np.float64)
-    order = np.lexsort((other, -score, row))
-    row, at = np.unique(row[order], return_index=True)
-    nearest, best = np.full(n, -1, dtype=np.int64), np.full(n, np.nan)
-    nearest[row], best[row] = other[order][at], score[order][at]
+    Parameters
+    ----------
+    found : iterator of ndarray, shape (3, rows), float64
+        Row, other, score.
+    """
+    nearest, best = np.full(n, -1, dtype=np.int64), np.full(n, -np.inf)
+    for part in found:
+        order = np.lexsort((part[1], -part[2], part[0]))
+        order = order[np.diff(part[0, order], prepend=-1) != 0]
+        row, other, score = part[0, order].astype(np.int64), part[1, order].astype(np.int64), part[2, order]
+        better = (score > best[row]) | ((score == best[row]) & (other < nearest[row]))
+        nearest[row[better]], best[row[better]] = other[better], score[better]
+    best[nearest < 0] = np.nan
     run.write_part("nearest", "000000", pa.table({"row": np.arange(n), "nearest_row": nearest, "correlation": best}))
 
 
@@ -220,20 +212,25 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     signature = bands_of(candidates, size.n).permutations * 4 * forms_of(candidates) if lsh else 0
     views = views_bytes(size.n, size.pixels, size.channels, forms, k)
     search = QUERY * forms * k * 12 + BLOCK * (forms + 1) * k * 4 + QUERY * candidates.neighbours * 300
-    bands = size.n * 120 + size.rows * (size.pixels * 9 + 2 * signature)
+    sign = size.rows * (size.pixels * 9 + 2 * signature)
+    sort = min(size.n, SORTED) * 5 // 4 * (2 * signature // 16 + 200) + 2 * min(size.n, CUT) * signature if lsh else 0
+    span = max(hi - lo for lo, hi in spans(size.n, RANGE))
+    one = -(-pairs // size.n) * span * 150  # the pairs of one range
+    group = GROUP * QUERY * (2 * forms * k + 16 * forms * candidates.probes + 16) * 4  # sorted into cells
+    cells = group if size.n > candidates.all_blocks else 0
     return Need(
         blocks=-(-size.n // QUERY),
         read=2 * size.n * size.pixels,
-        write=size.n * (forms * k * 4 + signature) + 40 * pairs,
-        task=max(views, search, bands),
+        write=size.n * (forms * k * 2 + signature) + 40 * pairs,
+        task=max(views, search, sign, sort, one, cells),
         process=CACHE_BYTES,
-        driver=100 * pairs + 300 * size.n + 20_000 * size.blocks,  # the graph of the blocks
+        driver=300 * size.n + 20_000 * size.blocks,  # the graph of the blocks
     )
 
 
 STAGE = Stage(
     name=NAME,
-    version=4,
+    version=5,
     reads=("images", "exact"),
     settings=("candidates", "similarities.size"),
     leaves=(

@@ -1,11 +1,14 @@
-"""Pairs of images whose sets of large wavelet coefficients are alike: MinHash bands, one task a band."""
+"""Pairs of images whose sets of large wavelet coefficients are alike: MinHash bands.
+
+The signatures are cut into bands, a file for each and for each run of images. Then a task sorts one band, or of many
+images a share of its values: so it holds as much however many images there are.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
 from daskim.errors import SettingsError
@@ -27,13 +30,16 @@ from daskim.stages import Change, Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
-__all__ = ["SIDE", "bands_of", "forms_of", "lsh_pairs"]
+__all__ = ["CUT", "SIDE", "SORTED", "bands_of", "forms_of", "lsh_files"]
 
 # Luma thumbnail whose coefficients are taken, and the number of possible tokens: two signs of each.
 SIDE = 32
 UNIVERSE = 2 * SIDE * SIDE
-# Images of one task.
-ROWS = 8192
+# Images whose signatures are cut by one task, and whose values of a band are sorted by one, about.
+CUT = 16_384
+SORTED = 2**19
+# Odd, to spread the smallest hash values of sets, which are small, over all 32 bits.
+SPREAD = np.uint32(0x9E3779B1)
 
 
 def bands_of(settings: Candidates, n: int) -> Bands:
@@ -52,15 +58,17 @@ def bands_of(settings: Candidates, n: int) -> Bands:
         ) from None
 
 
-def lsh_pairs(
-    context: Context, rows: np.ndarray, change: Change | None = None
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Pairs a < b of images that share a band, each once, ordered; and facts.
+def lsh_files(
+    context: Context, rows: np.ndarray, edges: list[int], change: Change | None = None
+) -> tuple[list[list[str]], dict[str, Any]]:
+    """Files of the pairs of images that share a band, as a * n + b, a < b, for each range of a; and facts.
 
     Parameters
     ----------
     rows : ndarray, shape (p,), int64
         Images that are searched.
+    edges : list of int
+        Where the ranges begin.
     change : Change, optional
         A delivery: only the signatures of its images are made. The buckets are sorted anew, as a crowded one may have
         become a star.
@@ -68,9 +76,6 @@ def lsh_pairs(
     run, settings = context.run, context.settings.candidates
     bands = bands_of(settings, len(rows))
     mark = "" if change is None else f"{change.mark}-"
-    run.save(rows, "partial", NAME, "rows.npy")
-    # a crowded bucket becomes a star around the image that is listed first
-    run.save(np.argsort(order_of(run, context.known.n)[rows]), "partial", NAME, "listed.npy")
     if change is None:
         _signatures(context, bands, "signatures")
     elif str(run.array("signatures").attrs["permutations"]) != str(bands.permutations):
@@ -79,10 +84,17 @@ def lsh_pairs(
     else:
         signer = _Signer(settings, bands.permutations)
         renew_rows(context.engine, NAME, f"{mark}signed", change.added, context.known.n, "signatures", signer)
-    keys = [f"{mark}{band:04d}" for band in range(bands.b)]
-    calls = [(band, bands.r, settings.bucket, forms_of(settings)) for band in range(bands.b)]
+    # a crowded bucket becomes a star around the image that is listed first
+    place = order_of(run, context.known.n)
+    bounds = block_bounds(len(rows), CUT) or [(0, 0)]
+    groups = [f"{mark}{index:06d}" for index in range(len(bounds))]
+    cuts = [(rows[lo:hi], place[rows[lo:hi]], bands.b, bands.r, forms_of(settings)) for lo, hi in bounds]
+    context.engine.each(NAME, "cut", groups, cuts, cut_bands)
+    shares = -(-len(rows) // SORTED) or 1
+    each = [(band, share) for band in range(bands.b) for share in range(shares)]
+    keys = [f"{mark}{index:04d}" for index in range(len(each))]
+    calls = [(groups, band, share, shares, settings.bucket, context.known.n, edges) for band, share in each]
     infos = context.engine.each(NAME, "band", keys, calls, pairs_of_band)
-    codes = np.unique(np.concatenate([run.load("partial", NAME, f"band-{key}.npy") for key in keys]))
     stars = sum(info["stars"] for info in infos)
     if stars:
         largest = max(info["largest"] for info in infos)
@@ -97,8 +109,11 @@ def lsh_pairs(
         "predicted_recall": bands.recall,
         "crowded_buckets": stars,
     }
-    n = context.known.n
-    return codes // n, codes % n, facts
+    files = [
+        [f"band-{key}-{index:03d}.npy" for key, info in zip(keys, infos) if index in info["ranges"]]
+        for index in range(len(edges))
+    ]
+    return files, facts
 
 
 def forms_of(settings: Candidates) -> int:
@@ -130,6 +145,8 @@ def _table(permutations: int, seed: int) -> np.ndarray:
 
 def _signatures(context: Context, bands: Bands, group: str) -> None:
     """Leave the array `signatures` (n, forms * permutations) in the run."""
+    import dask.array as da
+
     run, size, settings = context.run, context.known, context.settings.candidates
     columns = bands.permutations * forms_of(settings)
     if not any(key.startswith(f"{group}-") for key in run.marked(NAME)):
@@ -153,23 +170,56 @@ def _signatures(context: Context, bands: Bands, group: str) -> None:
     context.engine.materialise(NAME, group, found, "signatures")
 
 
-def pairs_of_band(run: Run, key: str, band: int, r: int, bucket: int, forms: int) -> dict[str, Any]:
-    """Pairs of images that are equal in one band, in any form of one of them, as numbers a * n + b with a < b."""
-    rows = run.load("partial", NAME, "rows.npy")
-    n, columns = run.array("signatures").shape
-    starts = [form * (columns // forms) + band * r for form in range(forms)]
-    values: list[list[np.ndarray]] = [[] for _ in starts]
-    for lo, hi in block_bounds(len(rows), ROWS) or [(0, 0)]:
-        block = take(run, "signatures", rows[lo:hi])
-        for part, start in zip(values, starts):
-            part.append(block[:, start : start + r].copy())
-    listed = run.load("partial", NAME, "listed.npy")
-    plain, rows = np.concatenate(values[0])[listed], rows[listed]
-    found = [band_pairs(plain, cap=bucket)]
-    found += [band_pairs_between(plain, np.concatenate(form)[listed], cap=bucket) for form in values[1:]]
-    a, b = rows[np.concatenate([part.a for part in found])], rows[np.concatenate([part.b for part in found])]
-    other = a != b
-    codes = np.unique(np.minimum(a, b)[other] * n + np.maximum(a, b)[other])
-    run.save(codes, "partial", NAME, f"band-{key}.npy")
-    capped = np.concatenate([part.capped for part in found])
-    return {"stars": len(capped), "largest": int(capped.max(initial=0))}
+def cut_bands(run: Run, key: str, rows: np.ndarray, place: np.ndarray, b: int, r: int, forms: int) -> dict[str, Any]:
+    """Values of some images in each band, files (forms, r, images), uint32; and one of their rows and places."""
+    found = take(run, "signatures", rows)
+    found = found.reshape(len(rows), forms, found.shape[1] // forms)
+    for band in range(b):
+        values = found[:, :, band * r : (band + 1) * r].transpose(1, 2, 0)
+        run.save(np.ascontiguousarray(values), "partial", NAME, f"cut-{key}-{band:03d}.npy")
+    run.save(np.stack([rows, place]), "partial", NAME, f"cut-{key}-rows.npy")
+    return {}
+
+
+def pairs_of_band(
+    run: Run, key: str, groups: list[str], band: int, share: int, shares: int, bucket: int, n: int, edges: list[int]
+) -> dict[str, Any]:
+    """Pairs of images that are equal in one band, in any form of one of them, as numbers a * n + b with a < b.
+
+    Of all values of the band only a share, told by a hash of the first number: images that are equal have the same.
+    """
+    parts: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    for group in groups:
+        values = run.load("partial", NAME, f"cut-{group}-{band:03d}.npy")
+        named = run.load("partial", NAME, f"cut-{group}-rows.npy")
+        mine = [_share_of(form[0], shares) == share for form in values]
+        parts.append([(form[:, some].T, named[:, some]) for form, some in zip(values, mine)])
+    (plain, rows), *others = [_listed(form) for form in zip(*parts)]
+    found = band_pairs(plain, cap=bucket)
+    a, b, capped = [rows[found.a]], [rows[found.b]], [found.capped]
+    for values, theirs in others:
+        found = band_pairs_between(plain, values, cap=bucket)
+        a.append(rows[found.a])
+        b.append(theirs[found.b])
+        capped.append(found.capped)
+    pairs = np.stack([np.concatenate(a), np.concatenate(b)])
+    pairs = np.sort(pairs[:, pairs[0] != pairs[1]], axis=0)
+    codes = np.unique(pairs[0] * n + pairs[1])
+    owner = np.searchsorted(edges, codes // n, side="right") - 1
+    ranges = np.unique(owner).tolist()
+    for index in ranges:
+        run.save(codes[owner == index], "partial", NAME, f"band-{key}-{index:03d}.npy")
+    stars = np.concatenate(capped)
+    return {"stars": len(stars), "largest": int(stars.max(initial=0)), "ranges": ranges}
+
+
+def _share_of(first: np.ndarray, shares: int) -> np.ndarray:
+    """Which share values (images,) uint32 are in, by the upper bits of their hash."""
+    return (first * SPREAD).astype(np.uint64) * np.uint64(shares) >> np.uint64(32)
+
+
+def _listed(parts: tuple[tuple[np.ndarray, np.ndarray], ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Values and rows of some images in the order of the listing."""
+    named = np.concatenate([one for _, one in parts], axis=1)
+    order = np.argsort(named[1], kind="stable")
+    return np.concatenate([values for values, _ in parts])[order], named[0, order]

@@ -1,7 +1,7 @@
 """The nearest images of each image in coarse coefficients: made once, and brought up to date by each delivery.
 
 Leaves the table `neighbours` (row, other, correlation): of each searched image at most `candidates.neighbours` others,
-by row, then by falling correlation. It is read when a later delivery is looked up.
+by falling correlation; images in the order in which they were looked up. It is read when a later delivery is looked up.
 """
 
 from __future__ import annotations
@@ -16,38 +16,32 @@ from daskim.stages import Change, Context
 from daskim.stages.candidates.features import features, renew_features
 from daskim.stages.candidates.join import Search
 from daskim.stages.candidates.rows import NAME
+from daskim.stages.candidates.unite import by_range, write_lists
 from daskim.store import Run, block_bounds
 
-__all__ = ["join_pairs", "renew_pairs"]
+__all__ = ["join_files", "renew_lists"]
 
 # Entries of one part of the table.
 PART = 1_000_000
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
-
-def join_pairs(context: Context, rows: np.ndarray) -> Found:
-    """Pairs a < b of images near each other, with their correlation, ordered by (a, b).
+def join_files(context: Context, rows: np.ndarray, tile: int) -> tuple[list[list[str]], dict[str, Any]]:
+    """Files of the pairs of images near each other, for each range of smaller rows (`unite.by_range`); and facts.
 
     Parameters
     ----------
     rows : ndarray, shape (p,), int64
         Images that are searched.
-
-    Returns
-    -------
-    a, b : ndarray, int64
-    correlation : ndarray, float32
-    facts : dict
     """
     features(context)
     search = Search(context, rows)
-    lists = search.nearest("nearest", rows, rows)
-    return _finish(context.run, lists, search.facts, "d00000")
+    return by_range(context, search.nearest("nearest", rows, rows), tile), search.facts
 
 
-def renew_pairs(context: Context, rows: np.ndarray, change: Change, before: dict[str, Any]) -> Found:
-    """`join_pairs` after a delivery, from the lists that were there.
+def renew_lists(
+    context: Context, rows: np.ndarray, change: Change, before: dict[str, Any]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The lists after a delivery, from those that were there: image, other, correlation, (3, entries); and facts.
 
     The lists of images that are searched for the first time are made from all others. Of the others, those that were
     full and held an image that is gone are made again; the rest only meet the new images. So the lists are those that a
@@ -73,23 +67,18 @@ def renew_pairs(context: Context, rows: np.ndarray, change: Change, before: dict
     short = short[size[short] >= most]
     again = np.union1d(np.setdiff1d(rows, stayed), short)
     rest = np.setdiff1d(stayed, short)
-    fresh = search.nearest("whole", again, rows)
-    met = search.nearest("rest", rest, np.setdiff1d(rows, stayed))
+    fresh = _loaded(run, search.nearest("whole", again, rows))
+    met = _loaded(run, search.nearest("rest", rest, np.setdiff1d(rows, stayed)))
     old = held[:, known & ~gone & ~np.isin(held[0], short)]
     query, row, score = np.concatenate([old, met, fresh], axis=1)
-    query, row, score = best_rows(query, row, score, most)
-    facts = {**search.facts, "lists_made_again": len(short)}
-    return _finish(run, np.stack([query, row, score]), facts, change.mark)
+    lists = np.stack([column.astype(np.float64) for column in best_rows(query, row, score, most)])
+    for index, (lo, hi) in enumerate(block_bounds(lists.shape[1], PART) or [(0, 0)]):
+        write_lists(run, f"{change.mark}-{index:06d}", lists[:, lo:hi])
+    return lists, {**search.facts, "lists_made_again": len(short)}
 
 
-def _finish(run: Run, lists: np.ndarray, facts: dict[str, Any], mark: str) -> Found:
-    order = np.lexsort((lists[1], -lists[2], lists[0]))
-    query, row = lists[:2, order].astype(np.int64)
-    score = lists[2, order].astype(np.float32)
-    for index, (lo, hi) in enumerate(block_bounds(len(query), PART) or [(0, 0)]):
-        table = {"row": query[lo:hi], "other": row[lo:hi], "correlation": score[lo:hi]}
-        run.write_part("neighbours", f"{mark}-{index:06d}", pa.table(table))
-    return *_merged(query, row, score), facts
+def _loaded(run: Run, files: list[str]) -> np.ndarray:
+    return np.concatenate([np.zeros((3, 0)), *(run.load("partial", NAME, name) for name in files)], axis=1)
 
 
 def _held(run: Run, mark: str) -> tuple[np.ndarray, np.ndarray]:
@@ -98,13 +87,3 @@ def _held(run: Run, mark: str) -> tuple[np.ndarray, np.ndarray]:
     parts = [run.read_part("neighbours", key) for key in run.parts("neighbours") if key.startswith(mark)]
     table = pa.concat_tables(parts)
     return searched, np.stack([np.asarray(table[name]).astype(np.float64) for name in table.column_names])
-
-
-def _merged(query: np.ndarray, row: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each pair once, with its better score."""
-    a, b = np.minimum(query, row), np.maximum(query, row)
-    order = np.lexsort((-score, b, a))
-    a, b, score = a[order], b[order], score[order]
-    first = np.ones(len(a), dtype=bool)
-    first[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
-    return a[first], b[first], score[first].astype(np.float32)

@@ -9,14 +9,16 @@ import pyarrow as pa
 
 from daskim.errors import SettingsError
 from daskim.kept import CACHE_BYTES, Kept, kept_of
+from daskim.kernels.neighbours import PIECE
 from daskim.kernels.ward import Merges, cut, labels_after
 from daskim.settings import Clusters, Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.clusters import features as features_step
 from daskim.stages.clusters.cells import cell_merges
 from daskim.stages.clusters.centres import write_centres
+from daskim.stages.clusters.checked import HELD, TooManyPairs
 from daskim.stages.clusters.forest import DENSE_POINTS
-from daskim.stages.clusters.join import TILE, VERIFY, TooManyPairs, join_merges
+from daskim.stages.clusters.join import join_merges, tile_rows
 from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_from_features
 from daskim.stages.clusters.per_class import class_labels
 from daskim.stages.clusters.points import GROUP, Points, energy_share, points_of
@@ -26,6 +28,8 @@ __all__ = ["STAGE", "asked_clusters", "choose_regime", "wanted_clusters"]
 
 # Clusters of the images where nothing is asked for: the paper's 47,000 of 50,000.
 SHARE = 0.94
+# Pairs of a task that are not counted otherwise.
+SPARE = 1 << 20
 # What importing dask-ml (with numba and scikit-learn) takes in a process.
 DASK_ML_BYTES = 150_000_000
 
@@ -214,13 +218,15 @@ def _token(context: Context) -> str:
 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
-    m, k = size.columns, settings.clusters.directions + 1
+    m, k = size.columns, settings.clusters.directions + 1 + features_step.GROUPS
     row = m * size.itemsize
-    project = features_step.ROWS * (24 * m + 2 * row) + m * k * 8
-    verify = 2 * VERIFY * row + 64 * 24 * m
+    project = 2 * size.rows * row + PIECE * 40 * m + 2 * m * k * 8
+    verify = (HELD + 1) * size.rows * row * 2
+    tile = min(size.n, tile_rows(size.n))
+    join = 2 * tile * k * 4 * 3 + 64 * tile
     ward = 2 * GROUP * row + GROUP * m * 8  # rows of the components, and a centre for each merge
     dense = 4 * 8 * min(size.n, DENSE_POINTS) ** 2 if size.n <= DENSE_POINTS else 0
-    task = max(project, verify, ward, dense) + 64 * TILE * TILE // 16
+    task = max(project, verify, join, ward, dense) + 64 * SPARE
     process = CACHE_BYTES + DASK_ML_BYTES
     if choose_regime(settings, size.n, size.n_clusters)[0] == "cells":
         # one component of nearly all rows, in one task: rows, centres, and the pairs as Python objects
@@ -230,9 +236,9 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     if float(size.n) * size.n_clusters * m <= settings.clusters.lloyd_limit or size.n_clusters * 50 <= size.n:
         lloyd = 8 * size.n_clusters * m * (-(-size.n // CHUNK) + 4) + 12 * min(size.n, CHUNK * workers) * m
     return Need(
-        blocks=-(-size.n // features_step.ROWS),
+        blocks=-(-size.n // features_step.TASK),
         read=4 * size.n * row,
-        write=2 * size.n * k * 4,
+        write=size.n * k * 4,
         task=task,
         process=process,
         driver=max(3 * 8 * m * m, lloyd) + 64 * pairs + 200 * size.n,
@@ -241,10 +247,10 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name=NAME,
-    version=1,
+    version=2,
     reads=("images", "wavelets", "columns", "spectrum"),
     settings=tuple(f"clusters.{key}" for key in Clusters.model_fields if key not in ("by", "verify")),
-    leaves=("tables/clusters", "tables/centres", "arrays/features", "arrays/features_sorted"),
+    leaves=("tables/clusters", "tables/centres", "arrays/features"),
     run=_run,
     need=_need,
 )

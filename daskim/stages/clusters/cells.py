@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
 from daskim.errors import SettingsError
@@ -63,6 +62,8 @@ def cell_merges(context: Context, kept: Kept, points: Points, count: int) -> tup
 
 def assign(context: Context, points: Points, cells: int, probes: int) -> tuple[np.ndarray, np.ndarray]:
     """Cells of each point, flattened (p * probes), and the order that groups them by cell."""
+    import dask.array as da
+
     run = context.run
     name = "cells"
     if name not in run.marked(STAGE):

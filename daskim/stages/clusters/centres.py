@@ -10,13 +10,13 @@ import pyarrow as pa
 from daskim.kept import Kept, gather
 from daskim.kernels.kmeans import cluster_sums
 from daskim.stages import Context
-from daskim.stages.clusters.points import GROUP, STAGE, load
+from daskim.stages.clusters.points import STAGE, load
 from daskim.store import Run
 
 __all__ = ["write_centres"]
 
-# Rows gathered at a time.
-PIECE = 1024
+# Rows of one task, unless a cluster has more, and rows gathered at a time.
+TASK, PIECE = 2048, 1024
 
 
 def write_centres(context: Context, kept: Kept, cluster: np.ndarray, unit: float) -> tuple[np.ndarray, float]:
@@ -41,7 +41,7 @@ def write_centres(context: Context, kept: Kept, cluster: np.ndarray, unit: float
     rows = np.flatnonzero(cluster >= 0)
     rows = rows[np.argsort(cluster[rows], kind="stable")]
     _, starts, sizes = np.unique(cluster[rows], return_index=True, return_counts=True)
-    task = (np.cumsum(sizes) - 1) // GROUP
+    task = (np.cumsum(sizes) - 1) // TASK
     keys, calls = [], []
     for t in np.unique(task).tolist():
         mine = np.flatnonzero(task == t)

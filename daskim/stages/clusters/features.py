@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-import dask.array as da
 import numpy as np
 
-from daskim.kept import Kept, gather
-from daskim.kernels.neighbours import principal_directions, project
+from daskim.kept import Kept, gather, whole_block
+from daskim.kernels.neighbours import PIECE, principal_directions, project
 from daskim.stages import Context
-from daskim.stages.clusters.points import STAGE
-from daskim.store import Run
+from daskim.stages.clusters.points import STAGE, load, spread
+from daskim.store import Run, block_bounds
 
-__all__ = ["ROWS", "make_features"]
+__all__ = ["GROUPS", "HEAD", "TASK", "heads", "make_features"]
 
-# Rows projected together. A constant: the last bit of a product may depend on the number of rows in it.
-ROWS = 2048
-# Rows whose mean is taken off. Any vector serves; the mean keeps numbers, and so rounding, small.
-MEAN_ROWS = 1024
+# Rows of one task. A constant: nothing may depend on the blocks of the run.
+TASK = 4096
+# Rows whose mean is taken off, of so many blocks of W. Any vector serves; the mean keeps numbers, so rounding, small.
+MEAN_ROWS, MEAN_BLOCKS = 1024, 4
+# The directions are those of the columns that vary most and hold this share of all variance: a third of the columns of
+# photographs, and a third of the work. Of the others, `GROUPS` lengths. All columns where they are few.
+SHARE, GROUPS, FEW = 0.95, 8, 512
+# Leading features by which the images are put in order.
+HEAD = 8
 
 
-class _Projector:
-    """Projects a block of W; the directions are read from the run once a process."""
+@dataclass(frozen=True)
+class _Basis:
+    """Arguments of `project`."""
 
-    def __init__(self, kept: Kept, token: str) -> None:
-        self.kept = kept
-        self.token = token
-
-    def __call__(self, block: np.ndarray) -> np.ndarray:
-        mean, directions = _basis(self.kept.run, self.token)
-        return project(self.kept.select(block), mean, directions)
+    mean: np.ndarray
+    directions: np.ndarray
+    columns: np.ndarray | None
+    rest: tuple[np.ndarray, ...]
 
 
 @lru_cache(maxsize=2)
-def _basis(run: Run, token: str) -> tuple[np.ndarray, np.ndarray]:
-    return run.load("partial", STAGE, "mean.npy"), run.load("partial", STAGE, "directions.npy")
+def _basis(run: Run, token: str) -> _Basis:
+    mean, directions, columns = (load(run, f"{name}.npy") for name in ("mean", "directions", "columns"))
+    if len(columns) == len(mean):
+        return _Basis(mean, directions, None, ())
+    others = np.setdiff1d(np.arange(len(mean)), columns)
+    return _Basis(mean, directions, columns, tuple(np.array_split(others, min(GROUPS, len(others)))))
 
 
 def make_features(context: Context, kept: Kept, rows: np.ndarray, token: str) -> int:
-    """Leave the array `features` (n, k + 1) f4 in the run; returns k + 1.
+    """Leave the array `features` (n, k) f4 in the run; returns k.
 
     Parameters
     ----------
@@ -48,24 +57,66 @@ def make_features(context: Context, kept: Kept, rows: np.ndarray, token: str) ->
     token : str
         Names this attempt: a process that worked on another run must not use its directions.
     """
-    run = context.run
-    name = "directions.npy"
-    if not run.exists("partial", STAGE, name):
-        r = np.asarray(run.array("columns_r")[:])
-        table = run.read_table("columns", ["kept", "pivot"]).to_pandas()
-        pivots = table.loc[table["kept"], "pivot"].to_numpy()  # in the order of the columns of W
-        chosen = r[:, pivots]
-        directions = principal_directions(chosen.T @ chosen, context.settings.clusters.directions)
-        picked = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MEAN_ROWS)).astype(int))]
-        run.save(gather(kept, picked).mean(axis=0, dtype=np.float64), "partial", STAGE, "mean.npy")
-        run.save(directions, "partial", STAGE, name)
-    width = run.load("partial", STAGE, name).shape[1] + 1
-    n = context.known.n
+    run, n = context.run, context.known.n
+    if not run.exists("partial", STAGE, "directions.npy"):
+        _choose(context, kept, rows)
+    basis = _basis(run, token)
+    width = basis.directions.shape[1] + 1 + len(basis.rest)
     if not any(key.startswith("features") for key in run.marked(STAGE)):
-        run.create_array("features", (n, width), "f4", min(ROWS, n), {"fingerprint": token})
-    coefficients = da.from_zarr(run.array("wavelets")).rechunk((ROWS, -1))
-    features = coefficients.map_blocks(
-        _Projector(kept, token), dtype="f4", chunks=(coefficients.chunks[0], (width,)), meta=np.empty((0, 0), "f4")
-    )
-    context.engine.materialise(STAGE, "features", features, "features")
+        run.create_array("features", (n, width), "f4", min(TASK, n), {"fingerprint": token})
+    bounds = block_bounds(n, TASK)
+    calls = [(kept, token, lo, hi) for lo, hi in bounds]
+    context.engine.each(STAGE, "features", [f"{index:06d}" for index in range(len(bounds))], calls, features_task)
     return width
+
+
+def _choose(context: Context, kept: Kept, rows: np.ndarray) -> None:
+    """Leave the mean, the columns that vary most, and their principal directions."""
+    run, k = context.run, context.settings.clusters.directions
+    sample = gather(kept, spread(run, rows, MEAN_ROWS, MEAN_BLOCKS))
+    mean = sample.mean(axis=0, dtype=np.float64)
+    m = len(mean)
+    columns = np.arange(m)
+    if m > FEW:
+        variance = sample.var(axis=0, dtype=np.float64)
+        order = np.argsort(-variance, kind="stable")
+        held = int(np.searchsorted(np.cumsum(variance[order]), SHARE * variance.sum())) + 1
+        columns = np.sort(order[: max(held, min(m, k))])
+    # The leading rows of the pivoted factor hold nearly all of it.
+    r = np.asarray(run.array("columns_r")[: 4 * k])
+    table = run.read_table("columns", ["kept", "pivot"]).to_pandas()
+    pivots = table.loc[table["kept"], "pivot"].to_numpy()  # in the order of the columns of W
+    run.save(mean, "partial", STAGE, "mean.npy")
+    run.save(columns, "partial", STAGE, "columns.npy")
+    run.save(principal_directions(r[:, pivots[columns]], k), "partial", STAGE, "directions.npy")
+
+
+def features_task(run: Run, key: str, kept: Kept, token: str, lo: int, hi: int) -> dict[str, Any]:
+    """Features of some images, and the leading ones of them by themselves."""
+    basis = _basis(run, token)
+    parts = [project(rows, basis.mean, basis.directions, basis.columns, basis.rest) for rows in _pieces(kept, lo, hi)]
+    features = np.concatenate(parts)
+    run.array("features")[lo:hi] = features
+    run.save(np.ascontiguousarray(features[:, :HEAD]), "partial", STAGE, f"head-{key}.npy")
+    return {"rows": hi - lo}
+
+
+def _pieces(kept: Kept, lo: int, hi: int) -> Iterator[np.ndarray]:
+    """Consecutive rows of W, PIECE at a time, without a copy where they lie in one block."""
+    size = kept.run.block_rows("wavelets")
+    index, block = -1, np.zeros((0, 0))
+    for start in range(lo, hi, PIECE):
+        found, at, end = [], start, min(start + PIECE, hi)
+        while at < end:
+            if at // size != index:
+                index = at // size
+                block = whole_block(kept, index)
+            stop = min(end, (index + 1) * size)
+            found.append(block[at - index * size : stop - index * size])
+            at = stop
+        yield found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def heads(run: Run, n: int) -> np.ndarray:
+    """The leading features of all images; shape (n, at most HEAD), float32."""
+    return np.concatenate([load(run, f"head-{index:06d}.npy") for index in range(len(block_bounds(n, TASK)))])

@@ -8,35 +8,30 @@ from typing import Any
 import numpy as np
 
 from daskim.errors import SettingsError
-from daskim.kept import Kept, gather, take
-from daskim.kernels.neighbours import candidate_pairs, squared_distances
-from daskim.kernels.ward import Merges, ward_heights
+from daskim.kept import Kept, take
+from daskim.kernels.neighbours import box_order, candidate_pairs
+from daskim.kernels.ward import Merges
 from daskim.stages import Context
+from daskim.stages.clusters.checked import TooManyPairs, verified
+from daskim.stages.clusters.features import heads
 from daskim.stages.clusters.forest import DENSE_PAIRS, DENSE_POINTS, grow_forest, whole_forest
 from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run, block_bounds
 
-__all__ = ["TooManyPairs", "join_merges"]
+__all__ = ["TILE", "TooManyPairs", "join_merges", "tile_rows"]
 
-SAMPLE = 1024
-# Bits of a float32 that name the bin of a distance: its sign, exponent and 4 bits of its mantissa, steps of 3 to 6 %.
-BIN_SHIFT = 19
-# Points in a tile of the join, and tiles at most (then they grow).
-TILE = 4096
-TILES = 256
+# Points of the sample, and points whose distances to them one task works out.
+SAMPLE, SAMPLED = 1024, 4096
+# Bits of a float32 that name the bin of a squared distance: sign, exponent and 3 bits of the mantissa, so that the
+# distances of a bin differ by 3 to 6 %.
+BIN_SHIFT = 20
+BINS = 1 << (32 - BIN_SHIFT)
+# Points in a tile of the join: at least, and until there are 300 of them.
+TILE, MOST_TILE = 8192, 32_768
+# Points after one another that have one bounding box: that of `daskim.kernels.neighbours`.
+LEAF = 64
 # Attempts with a radius before the full tree of a set that is small enough for it.
 TRIES = 2
-# Candidates verified by one task.
-VERIFY = 16_384
-
-
-class TooManyPairs(Exception):
-    """More pairs lie within the radius than may be kept."""
-
-    def __init__(self, pairs: float, radius: float) -> None:
-        super().__init__(pairs, radius)
-        self.pairs = pairs
-        self.radius = radius
 
 
 def join_merges(
@@ -99,21 +94,22 @@ def first_radius(context: Context, points: Points, count: int) -> tuple[float, C
     run, p = context.run, len(points.rows)
     sample = np.sort(np.random.default_rng(context.settings.clusters.seed).permutation(p)[:SAMPLE])
     run.save(sample, "partial", STAGE, "sample.npy")
-    bounds = block_bounds(p, TILE)
+    bounds = block_bounds(p, SAMPLED)
     keys = [f"{index:06d}" for index in range(len(bounds))]
     context.engine.each(STAGE, "sample", keys, list(bounds), sample_distances)
     nearest = np.full(len(sample), np.inf)
-    histogram = np.zeros(1 << (32 - BIN_SHIFT))
+    histogram = np.zeros(BINS)
     for key in keys:
         part = load(run, f"sample-{key}.npy")
         nearest = np.minimum(nearest, part[: len(sample)])
         histogram += part[len(sample) :]
     finite = nearest[np.isfinite(nearest)]
-    guess = float(np.quantile(finite, min(1.0, 3.0 * count / p))) * 1.08 if finite.size else 0.0
+    guess = float(np.quantile(finite, min(1.0, 3.0 * count / p))) * 1.12 if finite.size else 0.0
     total = np.cumsum(histogram)
 
     def estimate(radius: float) -> float:
-        return float(total[_bins(np.array([min(radius, 1e30)]))[0]]) / len(sample) * p / 2
+        at = np.array([min(radius, 1e18) ** 2], dtype=np.float32).view(np.uint32)[0] >> BIN_SHIFT
+        return float(total[at]) / len(sample) * p / 2
 
     return max(guess, 1e-6), estimate
 
@@ -123,107 +119,71 @@ def sample_distances(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
     rows, sample = load(run, "rows.npy"), load(run, "sample.npy")
     left = take(run, "features", rows[sample])
     right = take(run, "features", rows[lo:hi])
-    squared = -2.0 * (left @ right.T)
-    squared += np.einsum("ij,ij->i", left, left)[:, None]
-    squared += np.einsum("ij,ij->i", right, right)[None, :]
-    inside = np.flatnonzero((sample >= lo) & (sample < hi))
-    squared[inside, sample[inside] - lo] = np.inf
-    distance = np.sqrt(np.maximum(squared, 0.0))
-    histogram = np.bincount(_bins(distance[np.isfinite(distance)]), minlength=1 << (32 - BIN_SHIFT))
-    run.save(np.concatenate([distance.min(axis=1), histogram]), "partial", STAGE, f"sample-{key}.npy")
+    length = np.einsum("ij,ij->i", right, right)
+    nearest, histogram = np.empty(len(sample)), np.zeros(BINS, dtype=np.int64)
+    for start in range(0, len(sample), 64):  # 1 MB of distances stays in the cache
+        part = left[start : start + 64]
+        squared = (np.float32(-2.0) * part) @ right.T
+        squared += np.einsum("ij,ij->i", part, part)[:, None]
+        squared += length
+        np.maximum(squared, np.float32(0.0), out=squared)
+        mine = sample[start : start + 64]
+        inside = np.flatnonzero((mine >= lo) & (mine < hi))
+        squared[inside, mine[inside] - lo] = np.inf
+        nearest[start : start + 64] = squared.min(axis=1)
+        histogram += np.bincount((squared.view(np.uint32) >> BIN_SHIFT).ravel(), minlength=BINS)
+    run.save(np.concatenate([np.sqrt(nearest), histogram.astype(np.float64)]), "partial", STAGE, f"sample-{key}.npy")
     return {}
-
-
-def _bins(distance: np.ndarray) -> np.ndarray:
-    """The logarithmic bin of each distance: positive floats are ordered like their bits."""
-    return distance.astype(np.float32).view(np.uint32) >> BIN_SHIFT
 
 
 def pairs_within(
     context: Context, kept: Kept, points: Points, radius: float, attempt: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of points (positions a < b) with Ward height within the radius, and its squared height."""
+    """Every pair of points (positions a < b) with Ward height within the radius, and its squared height.
+
+    The points are put in an order in which neighbours have small bounding boxes, in their leading features. Two tiles
+    of that order are compared only where their boxes are within the radius, and so are, inside, a row and 64 others.
+    """
     run, p = context.run, len(points.rows)
-    features = run.array("features")
-    first = np.concatenate([np.asarray(features[lo:hi, 0]) for lo, hi in block_bounds(context.known.n, 1 << 20)])
-    first = first[points.rows]
-    order = np.argsort(first, kind="stable")
-    tile = max(TILE, -(-p // (TILES * 1024)) * 1024)
-    bounds = block_bounds(p, tile)
+    head = heads(run, context.known.n)[points.rows]
+    bounds = block_bounds(p, tile_rows(p))
     if not any(key.startswith("sorted") for key in run.marked(STAGE)):
-        run.create_array("features_sorted", (p, features.shape[1]), "f4", min(tile, p))
-        run.save(order, "partial", STAGE, "order.npy")
+        run.save(box_order(head, LEAF), "partial", STAGE, "order.npy")
     keys = [f"{index:06d}" for index in range(len(bounds))]
     context.engine.each(STAGE, "sorted", keys, list(bounds), sort_tile)
-    reach = [(float(first[order[lo]]), float(first[order[hi - 1]])) for lo, hi in bounds]
-    near = [
-        (i, j) for i in range(len(bounds)) for j in range(i, len(bounds)) if reach[j][0] - reach[i][1] <= radius * 1.001
-    ]
+    head = head[load(run, "order.npy")].astype(np.float64)
+    low = np.array([head[lo:hi].min(axis=0) for lo, hi in bounds])
+    high = np.array([head[lo:hi].max(axis=0) for lo, hi in bounds])
+    gap = [np.square(np.maximum(np.maximum(low - high[i], low[i] - high), 0.0)).sum(axis=1) for i in range(len(bounds))]
+    limit = radius**2 * 1.001 + 1e-5 * np.square(np.maximum(np.abs(low), np.abs(high))).sum(axis=1).max()
+    near = [(i, j) for i in range(len(bounds)) for j in range(i, len(bounds)) if gap[i][j] <= limit]
     keys = [f"{i:04d}-{j:04d}" for i, j in near]
-    calls = [(bounds[i], bounds[j], radius, f"tile{attempt}") for i, j in near]
-    context.engine.each(STAGE, f"tile{attempt}", keys, calls, tile_candidates)
-    return verified(context, kept, points, radius, attempt, keys)
+    calls = [(i, j, bounds[i][0], bounds[j][0], radius, f"tile{attempt}") for i, j in near]
+    infos = context.engine.each(STAGE, f"tile{attempt}", keys, calls, tile_candidates)
+    counts = {f"tile{attempt}-{key}.npy": int(info["candidates"]) for key, info in zip(keys, infos)}
+    return verified(context, kept, points, radius, attempt, counts)
+
+
+def tile_rows(p: int) -> int:
+    """Points of a tile of the join: so many that there are about 80 tiles up to 2.6 million points, and 300 ever."""
+    rows = max(TILE, min(MOST_TILE, -(-p // 80)), -(-p // 300))
+    return -(-rows // 1024) * 1024
 
 
 def sort_tile(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
-    """One tile of the features in the order of their first direction."""
+    """One tile of the features in the order of the join."""
     rows = load(run, "rows.npy")[load(run, "order.npy")[lo:hi]]
-    run.array("features_sorted")[lo:hi] = take(run, "features", rows)
+    run.save(take(run, "features", rows), "partial", STAGE, f"tile-{key}.npy")
     return {}
 
 
 def tile_candidates(
-    run: Run, key: str, left: tuple[int, int], right: tuple[int, int], radius: float, group: str
+    run: Run, key: str, left: int, right: int, first: int, second: int, radius: float, group: str
 ) -> dict[str, Any]:
-    """Pairs of positions of two tiles whose lower bound is within the radius."""
-    features = run.array("features_sorted")
-    block = np.asarray(features[left[0] : left[1]])
-    other = None if left == right else np.asarray(features[right[0] : right[1]])
-    i, j = candidate_pairs(block, other, radius)
+    """Pairs of positions of two tiles, which begin at `first` and `second`, whose lower bound is within the radius."""
+    block = load(run, f"tile-{left:06d}.npy")
+    i, j = candidate_pairs(block, None if left == right else load(run, f"tile-{right:06d}.npy"), radius)
     order = load(run, "order.npy")
-    a, b = order[i + left[0]], order[j + right[0]]
+    a, b = order[i + first], order[j + second]
     run.save(np.stack([np.minimum(a, b), np.maximum(a, b)]), "partial", STAGE, f"{group}-{key}.npy")
     return {"candidates": len(a)}
-
-
-def verified(
-    context: Context, kept: Kept, points: Points, radius: float, attempt: int, tiles: list[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exact distances of the candidates, ordered so that a task looks into few blocks of W."""
-    run = context.run
-    a, b = np.concatenate([load(run, f"tile{attempt}-{key}.npy") for key in tiles], axis=1)
-    if len(a) > 20 * context.settings.clusters.max_pairs:
-        raise TooManyPairs(len(a), radius)
-    rows = context.known.rows
-    order = np.lexsort((b, a, points.rows[b] // rows, points.rows[a] // rows))
-    a, b = a[order], b[order]
-    batches = block_bounds(len(a), VERIFY)
-    keys = [f"{index:06d}" for index in range(len(batches))]
-    there = run.marked(STAGE)
-    for key, (lo, hi) in zip(keys, batches):
-        if f"verify{attempt}-{key}" not in there:
-            run.save(np.stack([a[lo:hi], b[lo:hi]]), "partial", STAGE, f"candidates{attempt}-{key}.npy")
-    calls = [(kept, radius, attempt) for _ in keys]
-    context.engine.each(STAGE, f"verify{attempt}", keys, calls, verify_batch)
-    parts = [load(run, f"pairs{attempt}-{key}.npy") for key in keys] or [np.zeros((3, 0))]
-    found = np.concatenate(parts, axis=1)
-    if found.shape[1] > context.settings.clusters.max_pairs:
-        raise TooManyPairs(found.shape[1], radius)
-    found = found[:, np.lexsort((found[1], found[0]))]
-    return found[0].astype(np.int64), found[1].astype(np.int64), found[2]
-
-
-def verify_batch(run: Run, key: str, kept: Kept, radius: float, attempt: int) -> dict[str, Any]:
-    """Squared Ward heights of the candidates that are within the radius."""
-    rows, weights = load(run, "rows.npy"), load(run, "weights.npy")
-    a, b = load(run, f"candidates{attempt}-{key}.npy")
-    used, position = np.unique(np.concatenate([a, b]), return_inverse=True)
-    block = gather(kept, rows[used])
-    i, j = position[: len(a)], position[len(a) :]
-    height = ward_heights(squared_distances(block, block, i, j), weights[a], weights[b])
-    inside = height <= radius**2
-    run.save(
-        np.stack([a[inside].astype(np.float64), b[inside].astype(np.float64), height[inside]]),
-        *("partial", STAGE, f"pairs{attempt}-{key}.npy"),
-    )
-    return {"pairs": int(inside.sum())}

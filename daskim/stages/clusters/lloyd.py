@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 
 from daskim.kept import Kept, gather, take
@@ -12,6 +11,9 @@ from daskim.kernels.kmeans import cluster_sums, nearest_centres, seed_centres, s
 from daskim.lloyd import dask_ml_steps
 from daskim.stages import Context
 from daskim.stages.clusters.points import STAGE, load
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 __all__ = ["check_by_lloyd", "k_means", "seeds_from_features"]
 
@@ -26,6 +28,8 @@ SEED_ROWS = 4
 
 def rows_of(kept: Kept, rows: np.ndarray, n: int) -> da.Array:
     """The kept coefficients of some rows as a Dask array of float32, in chunks of a fixed size."""
+    import dask.array as da
+
     coefficients = da.from_zarr(kept.run.array("wavelets"))
     if len(rows) < n:
         coefficients = coefficients[rows]
@@ -125,6 +129,8 @@ def check_by_lloyd(
     labels : ndarray, shape (len(rows),)
         0 to k - 1, none empty.
     """
+    import dask.array as da
+
     block = gather(kept, rows)
     k = int(labels.max()) + 1
     centres = _means(block, labels, k)

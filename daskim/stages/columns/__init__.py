@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ from scipy.linalg import solve_triangular
 from daskim.errors import SettingsError
 from daskim.kept import take
 from daskim.kernels import qr
+from daskim.kernels.condition import conditions
 from daskim.plugins import transform_of
 from daskim.settings import Settings
 from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.stages.columns import laplacian
-from daskim.stages.columns.fold import factor_of, leaf_rows
+from daskim.stages.columns.fold import READ_BYTES, factor_of, gram_source, leaf_rows, triangle_rows
 from daskim.store import Run
 from daskim.transforms import Transform
 
@@ -58,7 +60,7 @@ def _run(context: Context) -> dict[str, Any]:
     by_score = columns.method == "laplacian-score"
     context.say(f"columns: {'laplacian-score, R by ' if by_score else ''}{method} ({why})")
     stop = 0.0 if by_score else columns.stop
-    factor, zero = factor_of(context.engine, context.run, method, size.n, size.columns, stop)
+    factor, zero = factor_of(context.engine, context.run, method, transform, size, stop)
     if by_score:
         rounding = size.columns * float(np.finfo(float).eps)  # of R; the Gram matrix holds the square of R
         facts = _by_score(context, factor, rounding if method == "tsqr" else rounding**0.5, transform)
@@ -111,11 +113,13 @@ def unexplained_block(run: Run, key: str, rows: np.ndarray) -> dict[str, Any]:
 def _by_pivots(context: Context, factor: qr.PivotedFactor, transform: Transform) -> dict[str, Any]:
     """As many pivots as tau allows."""
     columns = context.settings.columns
-    m, known = qr.largest_well_conditioned(factor, columns.tau)
-    curve = qr.condition_curve(factor, points=columns.points, known=known)
+    with ThreadPoolExecutor(1) as beside:
+        stored = beside.submit(_store_r, context.run, factor, transform)
+        m, curve = conditions(factor, columns.tau, points=columns.points)
+        slack = qr.greedy_slack(factor.r[:, : factor.rank])
+        stored.result()
     _write(context.run, factor, m, curve, transform)
-    facts = {"m": m, **_conditions(context, m, factor.permutation.size, curve)}
-    return {**facts, "greedy_slack": qr.greedy_slack(factor.r[:, : factor.rank])}
+    return {"m": m, **_conditions(context, m, factor.permutation.size, curve), "greedy_slack": slack}
 
 
 def _by_score(context: Context, root: qr.PivotedFactor, rounding: float, transform: Transform) -> dict[str, Any]:
@@ -123,6 +127,7 @@ def _by_score(context: Context, root: qr.PivotedFactor, rounding: float, transfo
     columns = context.settings.columns
     scores, images = laplacian.scores_of(context)
     factor, m, curve = laplacian.by_score(root, scores, columns, rounding)
+    _store_r(context.run, factor, transform)
     _write(context.run, factor, m, curve, transform, {"score": scores})
     facts = {"m": m, **_conditions(context, m, scores.size, curve)}
     if m and not curve[m] < columns.tau:
@@ -170,6 +175,9 @@ def _write(
     run.write_part(
         "condition", "000000", pa.table({"m": np.array(list(curve), dtype=np.int64), "cond": list(curve.values())})
     )
+
+
+def _store_r(run: Run, factor: qr.PivotedFactor, transform: Transform) -> None:
     if factor.rank:
         stored = run.create_array("columns_r", factor.r.shape, "f8", factor.rank, {"scale": transform.scale})
         stored[:] = factor.r
@@ -181,15 +189,20 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     read, driver = laplacian.need(size, settings.columns) if method == "laplacian-score" else (0, 0)
     if method not in ("cholesky-qr", "tsqr"):
         method = "cholesky-qr" if settings.columns.tau <= CHOLESKY_TAU_FLOAT else "tsqr"
-    rows = min(size.n, leaf_rows(method, size.n, d))
+    transform = transform_of(settings.wavelets, (size.height, size.width, size.channels))
+    source = gram_source(transform, size) if method == "cholesky-qr" else None
+    rows = min(size.n, leaf_rows(method, size.n, d) if source is None else triangle_rows(size.n))
     leaves = -(-size.n // rows)
+    bytes_read = size.n * (size.pixels if source == "images" else d * size.itemsize)
     if method == "tsqr":
         task = 3 * 8 * d * max(rows, 4 * d) + rows * d * size.itemsize
-    else:
+    elif source is None:
         task = 2 * rows * d * size.itemsize + 3 * 8 * d * d + 1024 * d * 8
+    else:
+        task = 24 * d * d + 6 * READ_BYTES
     return Need(
         blocks=leaves,
-        read=size.n * d * size.itemsize + read,
+        read=bytes_read + read,
         write=8 * d * d * (leaves + 2),
         task=task,
         driver=6 * 8 * d * d + driver,

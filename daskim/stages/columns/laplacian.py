@@ -11,6 +11,7 @@ import pandas as pd
 
 from daskim.kept import CACHE_BYTES, take
 from daskim.kernels import qr
+from daskim.kernels.condition import condition_curve, leading_condition
 from daskim.kernels.laplacian_score import heat_kernel_graph, laplacian_scores
 from daskim.settings import Columns
 from daskim.stages import Context, Size
@@ -74,8 +75,8 @@ def by_score(
     depends = np.flatnonzero(np.abs(np.diagonal(factor.r)) <= rounding * np.sqrt(norms.max()))
     sound = int(depends[0]) if depends.size else factor.rank
     leading = qr.PivotedFactor(factor.r[:sound], order, sound)
-    known = {k: qr.leading_condition(leading.r, k) for k in (m, m + 1) if 0 < k <= d}
-    return factor, m, qr.condition_curve(leading, points=columns.points, known=known)
+    known = {k: leading_condition(leading.r, k) for k in (m, m + 1) if 0 < k <= d}
+    return factor, m, condition_curve(leading, points=columns.points, known=known)
 
 
 def in_order(root: qr.PivotedFactor, order: np.ndarray) -> qr.PivotedFactor:

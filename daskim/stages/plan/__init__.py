@@ -14,6 +14,7 @@ from daskim.settings import Settings
 from daskim.similarities import decided_bytes
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.plan.decisions import (
+    ROW_BYTES,
     STAGE_NAME,
     Asked,
     asked_of,
@@ -27,7 +28,7 @@ from daskim.stages.plan.decisions import (
     write,
 )
 from daskim.stages.plan.leaders import MAX_RMS, confirm_by, follow_in_clusters, task_rows
-from daskim.stages.plan.links import LINKS, follow_by_pairs, only_contested
+from daskim.stages.plan.links import LINK_BYTES, LINKS, follow_by_pairs, only_contested
 from daskim.stages.plan.verdicts import Verdicts, files_of, verdicts_of
 from daskim.stages.plan.yields import COMPARE_STAGE
 
@@ -83,21 +84,21 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         write=300 * size.n,
         process=CACHE_BYTES,
         task=rows * (size.pixels + 2 * row) + 2**20 * 24 + asked,
-        driver=2_500 * size.n,
+        driver=ROW_BYTES * size.n,
     )
 
 
 def _need_of_pairs(size: Size, settings: Settings, workers: int) -> Need:
     rows = task_rows(size.n, size.pixels)
     looks = settings.clusters.verify == "none" or settings.plan.max_rms is not None
-    links = min(LINKS * size.n, size.n * (size.n - 1) // 2)
+    links = min(LINKS * size.n, size.n * (size.n - 1) // 2, settings.candidates.max_pairs)
     return Need(
         blocks=max(1, -(-size.n // rows) // 8) if looks else 1,
         read=size.n * size.pixels // 8 if looks else 0,
         write=300 * size.n,
         process=CACHE_BYTES if looks else 0,
         task=2 * rows * size.pixels + 2**20 * 24 if looks else 0,
-        driver=2_500 * size.n + 96 * links,
+        driver=ROW_BYTES * size.n + LINK_BYTES * links,
     )
 
 

@@ -18,6 +18,7 @@ from daskim.statuses import DELETED, READABLE
 from daskim.store import Run
 
 __all__ = [
+    "ROW_BYTES",
     "STAGE_NAME",
     "Asked",
     "asked_of",
@@ -34,15 +35,22 @@ __all__ = [
 ]
 
 STAGE_NAME = "plan"
+# What the driver holds of an image at most: 870 were measured, with ids of 29 letters and addresses of 45.
+ROW_BYTES = 1_200
+# Lines that are written, and rows that are hashed, as Python strings at a time.
+LINES = 65_536
 IMAGE_COLUMNS = ["row", "id", "uri", "label", "split", "width", "height", "mtime", "status"]
 
 
 def plan_hash(plan: pd.DataFrame) -> str:
     """SHA-256 over id, decision, kept_id and rule, sorted by id. No floats, so rounding cannot change it."""
     digest = hashlib.sha256()
-    ordered = plan.sort_values("id")
-    for parts in zip(ordered["id"], ordered["decision"], ordered["kept_id"], ordered["rule"]):
-        digest.update(("\t".join("" if p is None or p is pd.NA or p != p else str(p) for p in parts) + "\n").encode())
+    order = plan["id"].argsort(kind="stable").to_numpy()
+    for start in range(0, len(order), LINES):
+        part = plan[["id", "decision", "kept_id", "rule"]].iloc[order[start : start + LINES]]
+        for parts in zip(*(part[name].tolist() for name in part)):
+            words = "\t".join("" if p is None or p is pd.NA or p != p else str(p) for p in parts)
+            digest.update((words + "\n").encode())
     return digest.hexdigest()
 
 
@@ -215,17 +223,18 @@ def guard(run: Run, table: pd.DataFrame, max_drop: float, remedy: str = FEWER) -
 
 def write_plan(run: Run, table: pd.DataFrame, theirs: int = 0) -> dict[str, Any]:
     """Leave the table `plan` and the lists of ids, of the rows from `theirs` on; what they count."""
-    ids = table["id"].to_numpy(dtype=object)
-    table = table[(table["status"] != DELETED) & (table["row"] >= theirs)]
-    kept = table["kept_row"].to_numpy()
-    plan = table[["row", "id", "uri", "label", "split", "decision"]].copy()
-    plan["kept_id"] = pd.array([ids[row] if row >= 0 else None for row in kept], dtype="string")
+    ids = pd.array(table["id"], dtype="string")
+    there = ((table["status"] != DELETED) & (table["row"] >= theirs)).to_numpy()
+    plan = table.loc[there, ["row", "id", "uri", "label", "split", "decision"]]
+    plan["kept_id"] = ids.take(table["kept_row"].to_numpy()[there], allow_fill=True)
     for name in ("similarity", "rms", "rule", "cluster", "status"):
-        plan[name] = table[name]
+        plan[name] = table.loc[there, name]
     run.write_part("plan", "000000", pa.Table.from_pandas(plan, preserve_index=False))
     for name in ("keep", "drop"):
-        lines = plan.loc[plan["decision"] == name, "id"].tolist()
-        run.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"), f"{name}.txt")
+        mine = plan.loc[plan["decision"] == name, "id"]
+        pieces = (mine.iloc[at : at + LINES].tolist() for at in range(0, len(mine), LINES))
+        text = ("".join(f"{line}\n" for line in piece) for piece in pieces)
+        run.write(b"".join(piece.encode("utf-8", "surrogateescape") for piece in text), f"{name}.txt")
     decisions = plan["decision"].value_counts()
     return {
         "n_keep": int(decisions.get("keep", 0)),

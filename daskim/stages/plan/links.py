@@ -16,10 +16,11 @@ from daskim.stages.plan.leaders import follow_in_pixels, measure, task_rows
 from daskim.stages.plan.verdicts import Verdicts, within
 from daskim.store import Run
 
-__all__ = ["LINKS", "follow_by_pairs", "listed_pairs", "only_contested"]
+__all__ = ["LINKS", "LINK_BYTES", "follow_by_pairs", "listed_pairs", "only_contested"]
 
-# Links that are held for each image of the set, as the memory is reckoned: near-duplicates within its cluster.
-LINKS = 64
+# Links that are held for each image of the set, as the memory is reckoned: near-duplicates within its cluster; and what
+# one takes.
+LINKS, LINK_BYTES = 64, 64
 
 
 class _Pairs(NamedTuple):

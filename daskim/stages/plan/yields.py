@@ -11,8 +11,8 @@ from daskim.kept import exact_groups, order_of
 from daskim.lake import called_different
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
-from daskim.stages.plan.decisions import STAGE_NAME, check_splits, guard, min_per_class, write_plan
-from daskim.stages.plan.links import LINKS, listed_pairs
+from daskim.stages.plan.decisions import ROW_BYTES, STAGE_NAME, check_splits, guard, min_per_class, write_plan
+from daskim.stages.plan.links import LINK_BYTES, LINKS, listed_pairs
 from daskim.stages.plan.verdicts import files_of
 from daskim.statuses import READABLE
 
@@ -112,8 +112,8 @@ def _decide(
 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
-    links = min(LINKS * size.n, size.possible)
-    return Need(blocks=1, read=30 * links, write=300 * size.n, task=0, driver=2_500 * size.n + 96 * links)
+    links = min(LINKS * size.n, size.possible, settings.candidates.max_pairs)
+    return Need(blocks=1, read=30 * links, write=300 * size.n, task=0, driver=ROW_BYTES * size.n + LINK_BYTES * links)
 
 
 COMPARE_STAGE = Stage(

@@ -7,6 +7,7 @@ also below `min_similarity`. Equal images are compared once; their pairs are lis
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,13 @@ from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.stages.similarities.compare import (
     PARTS_BYTES,
     PIECE,
+    READ_BYTES,
     Job,
     compare_part,
     compare_sample,
     compare_tile,
     part_bytes,
+    shown_bytes,
 )
 from daskim.stages.similarities.copies import all_copies
 from daskim.stages.similarities.deliveries import forget_older, listed_in, still_candidates
@@ -104,6 +107,7 @@ def _update(context: Context, change: Change) -> dict[str, Any] | None:
     counted = _counts(infos, size.possible)
     for name in ("compared", "listed", "near"):
         counted[f"new_{name}"] = counted[name]
+    counted["engine"] = _engines((counted["engine"], before.get("engine", "numpy")))
     counted["compared"] += before["compared"]
     counted["compared_share"] = counted["compared"] / max(1, size.possible)
     counted["by_level"] = _levels_of(counted["by_level"], before["by_level"], size.possible)
@@ -222,7 +226,14 @@ def _counts(infos: list[dict[str, Any]], possible: int) -> dict[str, Any]:
         "listed": sum(info["listed"] for info in infos),
         "near": sum(info["near"] for info in infos),
         "block_reads_per_pair": sum(info["blocks"] for info in infos) / max(1, pairs),
+        "block_reads_per_part": sum(info["blocks"] for info in infos) / max(1, len(infos)),
+        "engine": _engines(info["engine"] for info in infos),
     }
+
+
+def _engines(names: Iterable[str]) -> str:
+    """What computed the pairs: names, where workers differ."""
+    return ", ".join(sorted(set(", ".join(names).split(", ")) - {""}))
 
 
 def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any]) -> dict[str, Any] | None:
@@ -306,15 +317,17 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     tile = max(1, min(size.rows, TILE_BYTES // parts))
     # parts in the making take several times their final size
     task = 2 * tile * parts + 4 * min(tile, PIECE) * parts + similarity.batch * similarity.pair_bytes + 2 * READ * seen
+    task += max(READ_BYTES, min(tile, PIECE) * shown_bytes(shape))
     everything = settings.candidates.method == "all"
     pairs = size.possible if everything else min(size.n * (settings.candidates.neighbours + 32), size.possible)
     pairs = min(pairs, settings.candidates.max_pairs)
     columns = 4 + len(similarity.reports)
+    table = max(SQUARE**2, DRAWN_PAIRS if settings.candidates.sample else 0) * 16 * columns
     return Need(
         blocks=max(1, pairs // SQUARE**2 if everything else pairs // 8192),
         read=pairs // 64 * seen,
         write=pairs * 8 * columns,
-        task=task + SQUARE**2 * 16 * columns,
+        task=task + table,
         process=CACHE_BYTES + PARTS_BYTES,
         driver=pairs * 40 + 100 * size.n,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +17,29 @@ from daskim.kernels.splits import across
 from daskim.plugins import similarity_of
 from daskim.similarities import NEAR, Parts, Similarity, score, score_images
 from daskim.stages.similarities.pictures import NAME, Shown
-from daskim.store import Run
+from daskim.store import Run, block_bounds
 
-__all__ = ["PARTS_BYTES", "PIECE", "Job", "compare_part", "compare_sample", "compare_tile", "part_bytes"]
+__all__ = [
+    "PARTS_BYTES",
+    "PIECE",
+    "READ_BYTES",
+    "Job",
+    "compare_part",
+    "compare_sample",
+    "compare_tile",
+    "part_bytes",
+    "shown_bytes",
+]
 
-# Per-image parts that a process keeps, bytes.
-PARTS_BYTES = 256_000_000
+# Per-image parts that a process keeps, bytes: at 32 x 32 some 24,000 images, more than stand together among candidates.
+PARTS_BYTES = 320_000_000
 # Images whose parts are made together.
 PIECE = 64
+# Images read together for them, bytes: each time the array of the run is opened and its blocks are looked up.
+READ_BYTES = 2**22
+# The share of a tile, one in so many, from which on its parts are made for all of it. For 60,000 images of CIFAR-10
+# 226,000 parts are made at 4, 471,000 at 2, 340,000 at 8.
+WHOLE = 4
 # Pairs near the threshold that are decided together.
 DECIDED = 64
 
@@ -101,15 +117,20 @@ def part_bytes(similarity: Similarity, shape: tuple[int, ...], dtype: DTypeLike 
     return max(1, _size(similarity.parts(blank, dtype)))
 
 
+def shown_bytes(shape: tuple[int, ...]) -> int:
+    """Bytes of what a similarity is shown of one image: pixels, or coefficients in float64."""
+    return math.prod(shape) * (1 if len(shape) == 3 else 8)
+
+
 def _tile_parts(job: Job, similarity: Similarity, rows: np.ndarray) -> tuple[np.ndarray, Parts]:
-    """Rows of one tile (ascending) and their parts: the whole tile where most of it is asked for, or it is kept."""
+    """Rows of one tile (ascending) and their parts: of the whole tile, for later, where a part of it is asked for."""
     tile = int(rows[0]) // job.tile
     key = (job.token, tile)
     kept = _CACHE.get(key)
     whole = np.arange(tile * job.tile, (tile + 1) * job.tile)
     if kept is not None:
         return whole[: len(kept[0])], kept
-    if job.shown.made is None and 2 * len(rows) >= job.tile:
+    if job.shown.made is None and WHOLE * len(rows) >= job.tile:
         whole = whole[whole < job.shown.count]
         parts = _made(job, similarity, whole)
         _CACHE.put(key, parts)
@@ -120,11 +141,14 @@ def _tile_parts(job: Job, similarity: Similarity, rows: np.ndarray) -> tuple[np.
 def _made(job: Job, similarity: Similarity, rows: np.ndarray) -> Parts:
     """Parts of some images (one at least), piece by piece: in the making they take several times their size."""
     out: Parts = ()
-    for start in range(0, len(rows), PIECE):
-        made = similarity.parts(job.shown.take(rows[start : start + PIECE]), job.dtype)
-        out = out or tuple(np.empty((len(rows), *part.shape[1:]), part.dtype) for part in made)
-        for whole, part in zip(out, made):
-            whole[start : start + PIECE] = part
+    read = max(PIECE, READ_BYTES // shown_bytes(job.shown.shape))
+    for first in range(0, len(rows), read):
+        images = job.shown.take(rows[first : first + read])
+        for start in range(0, len(images), PIECE):
+            made = similarity.parts(images[start : start + PIECE], job.dtype)
+            out = out or tuple(np.empty((len(rows), *part.shape[1:]), part.dtype) for part in made)
+            for whole, part in zip(out, made):
+                whole[first + start : first + start + len(part)] = part
     return out
 
 
@@ -150,11 +174,21 @@ def compared(job: Job, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarra
             rows_a, parts_a = held[1], held[2]
             rows_b, parts_b = _tile_parts(job, similarity, np.unique(b[mine]))
         i, j = np.searchsorted(rows_a, a[mine]), np.searchsorted(rows_b, b[mine])
-        found = score(similarity, parts_a, parts_b, i, j)
-        near = np.flatnonzero(np.abs(found[:, 0] - job.threshold) <= NEAR)
-        if near.size and not job.exact:
-            found[near] = _decided(job, similarity, a[mine[near]], b[mine[near]])
-        yield mine, found
+        yield mine, _scored(job, similarity, (parts_a, i, a[mine]), (parts_b, j, b[mine]))
+
+
+def _scored(
+    job: Job,
+    similarity: Similarity,
+    left: tuple[Parts, np.ndarray, np.ndarray],
+    right: tuple[Parts, np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """What `score` says of pairs, decided in float64 near the threshold; each side: parts, places in them, rows."""
+    found = score(similarity, left[0], right[0], left[1], right[1])
+    near = np.flatnonzero(np.abs(found[:, 0] - job.threshold) <= NEAR)
+    if near.size and not job.exact:
+        found[near] = _decided(job, similarity, left[2][near], right[2][near])
+    return found
 
 
 def _decided(job: Job, similarity: Similarity, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -183,11 +217,10 @@ def compare_tile(run: Run, key: str, job: Job, left: tuple[int, int], right: tup
     return _write(run, key, job, np.minimum(a, b), np.maximum(a, b), np.full(len(a), "all", dtype=object))
 
 
-def _crossing(run: Run, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs that lie across splits."""
+def _crossing(run: Run, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Which pairs lie across splits."""
     masks = run.load("partial", NAME, "masks.npy")
-    some = across(masks[a], masks[b])
-    return a[some], b[some]
+    return across(masks[a], masks[b])
 
 
 def compare_sample(run: Run, key: str, job: Job, lo: int, hi: int) -> dict[str, Any]:
@@ -196,16 +229,34 @@ def compare_sample(run: Run, key: str, job: Job, lo: int, hi: int) -> dict[str, 
     Each pair once: a drawn image meets another drawn one as the smaller of the two.
     """
     rows, drawn = run.load("partial", NAME, "rows.npy")[lo:hi], run.load("partial", NAME, "drawn.npy")
-    one, other = np.repeat(drawn, len(rows)), np.tile(rows, len(drawn))
-    fresh = (one < other) | ((one > other) & ~np.isin(other, drawn))
-    a, b = np.minimum(one, other)[fresh], np.maximum(one, other)[fresh]
-    if job.across:
-        a, b = _crossing(run, a, b)
+    similarity = job.similarity()
+    parts_rows = _made(job, similarity, rows)
     hits: list[list[int]] = []
-    for mine, found in compared(job, a, b):
-        near = mine[found[:, 0] >= job.threshold]
-        hits += np.stack([a[near], b[near]], axis=1).tolist()
-    return {"pairs": len(a), "hits": sorted(hits)}
+    pairs = 0
+    for number, (first, last) in enumerate(block_bounds(len(drawn), job.tile)):
+        some = drawn[first:last]
+        place = (job.token, -1 - number)  # no tile: they meet all others, task by task
+        parts = _CACHE.get(place) or _made(job, similarity, some)
+        _CACHE.put(place, parts)
+        # the drawn images in the inner loop: each of the others is fetched once
+        at, of = np.repeat(np.arange(len(rows)), len(some)), np.tile(np.arange(len(some)), len(rows))
+        one, other = some[of], rows[at]
+        ahead = one < other
+        behind = (one > other) & ~np.isin(other, drawn)
+        if job.across:
+            ahead, behind = (each & _crossing(run, one, other) for each in (ahead, behind))
+        pairs += int(ahead.sum() + behind.sum())
+        mine, others = (parts, of, one), (parts_rows, at, other)
+        for (left, i, a), (right, j, b), which in ((mine, others, ahead), (others, mine, behind)):
+            found = _scored(job, similarity, (left, i[which], a[which]), (right, j[which], b[which]))
+            near = np.flatnonzero(found[:, 0] >= job.threshold)
+            hits += np.stack([a[which][near], b[which][near]], axis=1).tolist()
+    return {"pairs": pairs, "hits": sorted(hits), "engine": engine_of(similarity)}
+
+
+def engine_of(similarity: Similarity) -> str:
+    """What computes a similarity in this process."""
+    return str(getattr(similarity, "engine", "numpy"))
 
 
 def _levels(similarity: Similarity, found: np.ndarray) -> dict[int, int]:
@@ -238,5 +289,6 @@ def _write(run: Run, key: str, job: Job, a: np.ndarray, b: np.ndarray, source: n
         "near": int((out[done, 0] >= job.threshold).sum()),
         "blocks": blocks,
         "tiles": tiles,
+        "engine": engine_of(similarity),
         "levels": {str(level): count for level, count in _levels(similarity, out).items()},
     }

@@ -14,10 +14,12 @@ import numpy as np
 from daskim.errors import SettingsError
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
+from daskim.stages.spectrum.edges import HELD, NAME, PIECE, part_name
 from daskim.stages.spectrum.exact import exact_values
 from daskim.stages.spectrum.facts import Spectra, checks, distance, write_tables
-from daskim.stages.spectrum.giant import BASIS_BYTES, NONZEROS, Giant, lanczos_spectra
-from daskim.stages.spectrum.graph import NAME, PIECE, Graph, part_name, similarity_graph
+from daskim.stages.spectrum.giant import BASIS_BYTES, lanczos_spectra
+from daskim.stages.spectrum.graph import Graph, similarity_graph
+from daskim.stages.spectrum.rows import GROUP, NONZEROS, SINGLE, Giant
 from daskim.statuses import READABLE
 
 __all__ = ["GAPS_UP_TO", "LINKS", "STAGE", "wanted_clusters"]
@@ -99,9 +101,12 @@ def _spectra(context: Context, graph: Graph) -> tuple[Spectra, dict[str, Any]]:
         )
     sizes = np.diff(graph.start).tolist()
     if settings.method == "lanczos":
-        giants = [Giant("whole", tuple(graph.pieces), tuple(sizes))] if graph.pieces else []
+        whole = Giant("whole", tuple(graph.pieces), tuple(graph.links), tuple(sizes))
+        giants = [whole] if graph.pieces else []
     else:
-        giants = [Giant(part_name(part), (graph.pieces[part],), (sizes[part],)) for part in too_large]
+        giants = [
+            Giant(part_name(part), (graph.pieces[part],), (graph.links[part],), (sizes[part],)) for part in too_large
+        ]
     cheap = [part for part in range(len(graph.pieces)) if part not in set(too_large)]
     beside = settings.method == "lanczos" and graph.n <= settings.exact
     values = exact_values(context, graph, cheap if settings.method != "lanczos" or beside else [])
@@ -152,24 +157,29 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     edges = min(possible if settings.candidates.method == "all" else LINKS * n, settings.candidates.max_pairs, possible)
     solved = min(n, spectrum.exact)
     piece = 150 * min(PIECE, edges)
-    task = 32 * solved**2 + piece
-    driver = 64 * edges + 300 * n + piece
+    task, process = 32 * solved**2 + piece, 0
+    driver = 120 * min(HELD, edges) + 300 * n + piece
+    blocks, write = 1 + n // 1000, 40 * edges + 80 * n
     if n > spectrum.exact or spectrum.method == "lanczos":
-        vectors = 8 * n * spectrum.probes
-        task = max(task, 220 * edges + 24 * NONZEROS, 24 * NONZEROS + 8 * vectors + 3 * BASIS_BYTES)
-        driver += 8 * vectors + 3 * BASIS_BYTES
-    return Need(
-        blocks=1 + n // 1000 + spectrum.steps // 10,
-        read=24 * edges,
-        write=40 * edges + 80 * n,
-        task=task,
-        driver=driver,
-    )
+        entries = 2 * edges + n
+        block = min(NONZEROS, entries)
+        operand = n * spectrum.probes * (4 if entries > SINGLE else 8)
+        task = max(task, 110 * min(GROUP, edges), 75 * block, 24 * block + 3 * BASIS_BYTES + 64 * n)
+        if workers == 1 or block == entries:
+            task = max(task, 24 * block + 5 * operand)
+            rounds = 1
+        else:
+            task = max(task, 24 * block + 3 * operand * block // entries)
+            process = operand + 8 * n
+            rounds = 2 * workers
+        blocks += spectrum.steps * rounds + 2 * edges // GROUP + entries // block
+        write += 28 * entries + 32 * edges
+    return Need(blocks=blocks, read=24 * edges, write=write, task=task, driver=driver, process=process)
 
 
 STAGE = Stage(
     name=NAME,
-    version=1,
+    version=2,
     reads=("similarities",),
     settings=("spectrum", "similarities.negative", "clusters.n_clusters", "candidates.method"),
     leaves=("tables/components", "tables/graph", "tables/spectrum", "tables/gaps_curve"),

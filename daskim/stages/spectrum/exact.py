@@ -9,7 +9,8 @@ import numpy as np
 from daskim.kernels.graph import ComponentBlocks, similarity_matrix
 from daskim.kernels.spectral import block_spectra, dense_spectrum
 from daskim.stages import Context
-from daskim.stages.spectrum.graph import NAME, Graph, part_name
+from daskim.stages.spectrum.edges import NAME, part_name
+from daskim.stages.spectrum.graph import Graph
 from daskim.store import Run
 
 __all__ = ["entries", "exact_values"]

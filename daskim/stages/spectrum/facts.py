@@ -13,6 +13,7 @@ from daskim.kernels.density import (
     as_measure,
     count_gaps,
     count_within,
+    distance_errors,
     moments,
     sum_of_squares,
     trace,
@@ -61,7 +62,7 @@ class Spectra:
     def largest(self) -> tuple[float, float]:
         """The largest eigenvalue, and how far from one it may be."""
         found = [(float(self.exact.max()), 0.0)] if self.exact.size else []
-        for spectrum in self.gaps:
+        for spectrum in (*self.density, *self.gaps):
             at = int(np.argmax(spectrum.nodes))
             found.append((float(spectrum.nodes.flat[at]), float(spectrum.residuals.flat[at])))
         return max(found)
@@ -97,7 +98,15 @@ def checks(spectra: Spectra, graph: Graph) -> dict[str, Any]:
         "squares": _beside(*_sum(float((exact**2).sum()), [sum_of_squares(s) for s in density]), frobenius),
         "zeros": {"count": count, "error": count_error, "components": len(graph.sizes)},
         "moments": _moments(spectra) if density else None,
+        "density": _density(spectra) if density else None,
     }
+
+
+def _density(spectra: Spectra) -> dict[str, float | None]:
+    """Error bars of the whole estimated spectrum: see `distance_errors`."""
+    found = [(spectrum.n, *distance_errors(spectrum, (0.0, spectra.largest()[0]))) for spectrum in spectra.density]
+    quadrature, probes = (sum(row[0] * row[at] for row in found) / spectra.n for at in (1, 2))
+    return {"quadrature": quadrature, "probes": probes if np.isfinite(probes) else None}
 
 
 def _sum(exact: float, estimates: list[tuple[float, float]]) -> tuple[float, float | None]:

@@ -8,22 +8,21 @@ of each ascending, so that S among its images is block diagonal. It is stored in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from daskim.kernels.ward import components
+from daskim.stages.spectrum.edges import EDGE, HELD, Edges, Pieces
 from daskim.store import Run
 
-__all__ = ["NAME", "PIECE", "Graph", "part_name", "similarity_graph"]
+__all__ = ["Graph", "similarity_graph"]
 
-NAME = "spectrum"
 # Floating-point operations of the components that one task solves together: a few seconds on one core. A component of
 # an eighth of it is a part of its own. A constant: parts do not depend on workers.
 WORK = 2e10
-# Edges of one piece: what is held on the way to a file.
-PIECE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Graph:
         Part p holds the images order[start[p]:start[p + 1]]; single images are in none.
     pieces : list of tuple of str
         Keys of the table `graph`, by part.
+    links : list of tuple of int
+        Edges of each of them.
     degree : ndarray, shape (n,), float64
         Sum of |S| over the other images.
     edges : int
@@ -55,6 +56,7 @@ class Graph:
     order: np.ndarray
     start: np.ndarray
     pieces: list[tuple[str, ...]]
+    links: list[tuple[int, ...]]
     degree: np.ndarray
     edges: int
     squares: float
@@ -70,7 +72,7 @@ class Graph:
 
 
 def similarity_graph(run: Run, rows: np.ndarray, least: float, *, everything: bool, negative: str, alone: int) -> Graph:
-    """Make the graph and leave it in the run.
+    """Make the graph and leave it in the run. Holds O(n) and some `HELD` edges; more of them lie in files meanwhile.
 
     Parameters
     ----------
@@ -83,40 +85,57 @@ def similarity_graph(run: Run, rows: np.ndarray, least: float, *, everything: bo
     alone : int
         Components of more images than this are parts of their own, whatever their work.
     """
-    a, b, value = _listed(run, rows, -np.inf if everything else least)
-    near = value >= least
-    near_components = int(components(len(rows), a[near], b[near]).max()) + 1
-    kept = value > 0 if negative == "clip" else value != 0
-    a, b, value = a[kept], b[kept], value[kept]
-    if negative == "absolute":
-        value = np.abs(value)
-    size = np.abs(value)
-    degree = np.bincount(a, size, len(rows)) + np.bincount(b, size, len(rows))
-    component = components(len(rows), a, b)
+    edges = Edges(run, len(rows))
+    component = near = np.arange(len(rows))  # one array for as long as they are the same
+    for batch in _listed(run, rows, -np.inf if everything else least):
+        alike = batch["value"] >= least
+        kept = batch["value"] > 0 if negative == "clip" else batch["value"] != 0
+        one = near is component and bool((alike == kept).all())
+        near = _joined(near, batch[alike])
+        batch = batch[kept]
+        if negative == "absolute":
+            batch["value"] = np.abs(batch["value"])
+        component = near if one else _joined(component, batch)
+        edges.add(batch)
     sizes = np.bincount(component).astype(np.int64)
     part = parts_of(sizes, alone)
+    order, start = _arranged(component, part[component])
+    pieces = Pieces(run, rows, part[component], order, start)
+    degree, below, squares = np.zeros(len(rows)), np.zeros(len(rows)), 0.0
+    for batch in edges.sorted():
+        weight = np.abs(batch["value"])
+        np.add.at(degree, batch["a"], weight)
+        np.add.at(below, batch["b"], weight)
+        squares += 2.0 * float((batch["value"] ** 2).sum())
+        pieces.add(batch)
+    degree += below
     columns = {"row": rows, "component": component, "size": sizes[component], "part": part[component], "degree": degree}
     run.write_part("components", "000000", pa.table(columns))
-    order, start = _arranged(component, part[component])
-    pieces = _write(run, rows, (a, b, value), part[component], order, start)
-    squares = 2.0 * float((value**2).sum())
-    return Graph(component, sizes, part, order, start, pieces, degree, len(a), squares, near_components)
+    keys, links = pieces.finish()
+    near_components = int(near.max()) + 1
+    return Graph(component, sizes, part, order, start, keys, links, degree, edges.count, squares, near_components)
 
 
-def _listed(run: Run, rows: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of at least this similarity by their places among the rows, ordered by them: parts do not matter."""
-    found: list[tuple[np.ndarray, ...]] = []
+def _listed(run: Run, rows: np.ndarray, least: float) -> Iterator[np.ndarray]:
+    """Pairs of at least this similarity by their places among the rows, some `HELD` / 2 at a time."""
+    found: list[np.ndarray] = []
     for key in run.parts("pairs"):
         a, b, value = (np.asarray(column) for column in run.read_part("pairs", key, ["a", "b", "similarity"]).columns)
         kept = value >= least
-        ends = (np.searchsorted(rows, side[kept]).astype(np.int32) for side in (a, b))
-        found.append((*ends, value[kept].astype(np.float64)))
-    if not found:
-        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32), np.zeros(0)
-    a, b, value = (np.concatenate(column) for column in zip(*found))
-    found.clear()
-    order = np.argsort(a * np.int64(len(rows)) + b)
-    return a[order], b[order], value[order]
+        part = np.empty(int(kept.sum()), dtype=EDGE)
+        part["a"], part["b"] = np.searchsorted(rows, a[kept]), np.searchsorted(rows, b[kept])
+        part["value"] = value[kept]
+        found.append(part)
+        if sum(map(len, found)) >= HELD // 2:
+            yield np.concatenate(found)
+            found.clear()
+    if found:
+        yield np.concatenate(found)
+
+
+def _joined(component: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Components when some edges come to those that made `component`."""
+    return components(len(component), component[edges["a"]], component[edges["b"]])[component]
 
 
 def parts_of(sizes: np.ndarray, alone: int) -> np.ndarray:
@@ -131,45 +150,8 @@ def parts_of(sizes: np.ndarray, alone: int) -> np.ndarray:
     return out
 
 
-def part_name(part: int) -> str:
-    """A part as a key."""
-    return f"{part:06d}"
-
-
 def _arranged(component: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images by part, component and row; and where each part starts. `part` is that of each image."""
     linked = np.flatnonzero(part >= 0)
     order = linked[np.lexsort((component[linked], part[linked]))]
     return order, np.searchsorted(part[order], np.arange(int(part.max(initial=-1)) + 2))
-
-
-def _write(
-    run: Run,
-    rows: np.ndarray,
-    edges: tuple[np.ndarray, np.ndarray, np.ndarray],
-    part: np.ndarray,
-    order: np.ndarray,
-    start: np.ndarray,
-) -> list[tuple[str, ...]]:
-    """The table `graph`; its keys by part."""
-    a, b, value = edges
-    place = np.zeros(len(rows), dtype=np.int32)
-    place[order] = np.arange(len(order)) - start[part[order]]
-
-    def piece(key: str, mine: np.ndarray) -> str:
-        one, other = a[mine], b[mine]
-        columns = {"a": rows[one], "b": rows[other], "similarity": value[mine], "i": place[one], "j": place[other]}
-        run.write_part("graph", key, pa.table(columns))
-        return key
-
-    run.remove("tables", "graph")  # an attempt with other settings may have ended before its first task
-    owner = part[a].astype(np.int32)
-    by_part = np.argsort(owner, kind="stable")
-    pieces: list[tuple[str, ...]] = []
-    for p, mine in enumerate(np.split(by_part, np.cumsum(np.bincount(owner, minlength=len(start) - 1))[:-1])):
-        cuts = range(0, len(mine), PIECE)
-        pieces.append(tuple(piece(f"{part_name(p)}-{k:04d}", mine[at : at + PIECE]) for k, at in enumerate(cuts)))
-    if len(start) == 1:
-        piece("none", by_part)  # a table without a row, so that it can be read
-        return []
-    return pieces
