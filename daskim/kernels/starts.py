@@ -6,6 +6,8 @@ order of a pair, or what else is compared with it, cannot matter.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +32,7 @@ def unit_crops(crops: list[np.ndarray]) -> NDArray[np.int16]:
     """
     images = np.stack(crops, axis=1)
     b, count = images.shape[:2]
-    flat = images.reshape(b, count, images[:1, 0].size)
+    flat = images.reshape(b, count, math.prod(images.shape[2:]))
     norm = np.sqrt(np.vecdot(flat, flat)) + np.float32(1e-6)
     whole = np.rint(images / norm[:, :, None, None, None] * np.float32(UNIT)).astype(np.int16)
     return np.stack([whole, whole[..., ::-1]], axis=1).reshape(b, 2, count, flat.shape[2])

@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -149,6 +150,9 @@ class Aligned:
         taps = uniform_taps(WINDOW)
         windows = [window_matrix(side, taps, "valid") for side in (height, width)]
         self._window = {np.dtype(kind): [w.astype(kind) for w in windows] for kind in (np.float32, np.float64)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), screen=self.screen), (self.shape,)  # made anew, by what the other process can run
 
     def parts(self, images: np.ndarray, dtype: DTypeLike) -> Parts:
         """Crops on the coarsest level, unit norm; the levels, coarsest first; what the compiled form needs; pixels.
