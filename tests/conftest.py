@@ -19,6 +19,15 @@ Planted = Callable[..., tuple[Path, np.ndarray]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+# Folders whose files take minutes, longest first: begun early, no process is left alone with one at the end.
+LONG = ("system", "stores", "places", "apply", "boundaries", "report", "plugins", "stages")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.parent.name, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real data; tests that need it are skipped without."""

@@ -51,7 +51,10 @@ class Similarity(Protocol):
     versions: dict[str, str]
 
     def parts(self, images: np.ndarray, dtype: DTypeLike) -> Parts:
-        """Arrays of (b, ...) computed once for each image; `dtype` is float32 (to screen) or float64 (to decide)."""
+        """Arrays of (b, ...) computed once for each image; `dtype` is float32 (to screen) or float64 (to decide).
+
+        What only screens, and is not decided by, may stay float32 (`aligned` finds the motion so in either case).
+        """
         ...
 
     def compare(self, left: Parts, right: Parts) -> NDArray[np.float64]:
