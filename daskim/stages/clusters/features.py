@@ -63,7 +63,7 @@ def make_features(context: Context, kept: Kept, rows: np.ndarray, token: str) ->
     basis = _basis(run, token)
     width = basis.directions.shape[1] + 1 + len(basis.rest)
     if not any(key.startswith("features") for key in run.marked(STAGE)):
-        run.create_array("features", (n, width), "f4", min(TASK, n), {"fingerprint": token})
+        run.create_array("features", (n, width), "f4", TASK, {"fingerprint": token})  # a prime n would chunk by rows
     bounds = block_bounds(n, TASK)
     calls = [(kept, token, lo, hi) for lo, hi in bounds]
     context.engine.each(STAGE, "features", [f"{index:06d}" for index in range(len(bounds))], calls, features_task)
