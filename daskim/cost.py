@@ -227,7 +227,7 @@ def _similarities(size: Size, settings: Settings, need: Need) -> Work:
         pairs = float(size.possible)
     else:
         pairs = min(FOUND * size.n * settings.candidates.neighbours, float(size.possible))
-    values = min(pairs, float(settings.candidates.max_pairs)) * size.pixels
+    values = min(pairs, float(settings.candidates.most_pairs(size.n))) * size.pixels
     return Work(need.blocks + 64, 60.0 * values, {"similarities once": 1}, {"similarities value": values})
 
 

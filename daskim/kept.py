@@ -16,6 +16,7 @@ __all__ = [
     "ORDER",
     "Kept",
     "exact_groups",
+    "forget",
     "gather",
     "kept_of",
     "order_of",
@@ -85,6 +86,11 @@ def exact_groups(run: Run, n: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _cache() -> BlockCache:
     return BlockCache(CACHE_BYTES)
+
+
+def forget() -> None:
+    """Empty the cache of this process."""
+    _cache().clear()
 
 
 def take(run: Run, name: str, rows: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from daskim.errors import SettingsError, StaleRun, nearest
 from daskim.lake import RUN_MARK
 from daskim.plugins import find, transform_of
 from daskim.reading import listing_of
+from daskim.release import let_go
 from daskim.settings import Settings, to_toml
 from daskim.stages import (
     Context,
@@ -378,6 +379,8 @@ def _one_stage(
         "blocks": context.engine.computed.get(stage.name, 0) + context.engine.resumed.get(stage.name, 0),
         "notes": [note for note in context.notes if note.startswith((f"{stage.name}:", "warning:"))],
     }
+    context.engine.place.everywhere(let_go)
+    let_go()
     context.engine.held()
     context.run.write_json(seal, "state", stage.name, "sealed.json")
     if delivery is not None:

@@ -183,7 +183,9 @@ class Candidates(Section):
         "(union); auto: all up to 500,000 pairs, union above",
     )
     across: Literal["any", "splits"] = Field("any", description="splits: only pairs of images of different splits")
-    max_pairs: int = Field(50_000_000, ge=1, description="candidate pairs at most; `all` is refused above it")
+    max_pairs: int | None = Field(
+        None, ge=1, description="candidate pairs at most [50,000,000, or 64 an image where that is more]"
+    )
     mirror: bool = Field(True, description="mirrored copies are looked up too")
     crops: tuple[Annotated[float, Field(gt=0.3, lt=1.0)], ...] = Field(
         (0.875, 0.75), description="centre crops that are looked up too, as shares of the side; [] for none"
@@ -210,6 +212,10 @@ class Candidates(Section):
         500_000, ge=0, description="pairs of a random sample of images with all others that estimate the recall"
     )
     seed: int = Field(0, ge=0, description="seed of permutations, cells and sample")
+
+    def most_pairs(self, n: int) -> int:
+        """Candidate pairs at most of a set of n images."""
+        return max(50_000_000, 64 * n) if self.max_pairs is None else self.max_pairs
 
 
 class Similarities(Section):

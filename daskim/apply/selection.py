@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from daskim.errors import GuardTripped, SettingsError, nearest
+from daskim.lake import FILE_DIGEST
 from daskim.results import FinishedRun
 
 __all__ = ["FILES", "FORMS", "Request", "chosen", "counts_of", "guard", "table_of"]
@@ -79,10 +80,17 @@ def table_of(found: FinishedRun) -> pd.DataFrame:
     Raises
     ------
     SettingsError
-        The run has no plan.
+        The run has no plan, or its digests of files are of another kind than today's.
     """
     if not found.has("plan"):
         raise SettingsError(f"run {found.run} holds no plan", "Give a run of `python -m daskim.jobs.reduce`.")
+    kind = found.store.facts("images").get("file_digest")
+    if kind != FILE_DIGEST:
+        raise SettingsError(
+            f"run {found.run} holds file digests of another kind ({kind or 'blake2b'}, now {FILE_DIGEST}): files that "
+            "changed since cannot be told from those that did not",
+            "Run reduce anew, with this version of daskim, in a new run.",
+        )
     plan = found.table("plan", ["row", "id", "uri", "label", "split", "decision", "kept_id", "rule", "status"])
     images = found.table("images", ["row", "bytes", "file_digest"])
     there = found.store.read_part("index", found.store.parts("index")[0]).schema.names

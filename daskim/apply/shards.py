@@ -7,7 +7,6 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from daskim.apply.names import plain_name
 from daskim.apply.selection import Request
 from daskim.apply.sources import Picture
 from daskim.apply.work import Planned, Work
-from daskim.lake import Folder
+from daskim.lake import Digest, Folder, digest_of
 from daskim.results import FinishedRun
 
 __all__ = ["plan_shards", "write_parquet", "write_webdataset"]
@@ -102,7 +101,7 @@ class _Hashed:
     """A file for writing that knows the digest of what went through it."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.digest, self.size = file, blake2b(digest_size=16), 0
+        self.file, self.digest, self.size = file, Digest(), 0
         self.closed = False
 
     def write(self, data: Any) -> int:
@@ -174,7 +173,7 @@ def write_webdataset(work: Work, planned: Planned) -> None:
         _write(work, path, rows, fill)
     if _CLASSES in planned.files and _CLASSES not in work.journal.done(work.folder):
         data = json.dumps(names, ensure_ascii=True).encode()
-        work.journal.expect([(_CLASSES, len(data), blake2b(data, digest_size=16).hexdigest())])
+        work.journal.expect([(_CLASSES, len(data), digest_of(data).hex())])
         try:
             work.folder.write(_CLASSES, data)
         except FileExistsError:

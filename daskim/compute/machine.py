@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from threading import Event, Lock, Thread
 
 import psutil
 
-__all__ = ["PeakMemory", "cores", "memory_limit"]
+__all__ = ["PeakMemory", "cores", "give_back", "memory_limit"]
 
 
 def cores() -> int:
@@ -28,6 +29,14 @@ def memory_limit() -> int:
         if text.isdecimal():
             limit = min(limit, int(text))
     return limit
+
+
+def give_back() -> None:
+    """Return memory that this process has freed to the system, where its C library knows how (glibc)."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return
 
 
 class PeakMemory:

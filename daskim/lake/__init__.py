@@ -4,7 +4,8 @@
 """
 
 from daskim.lake.block import BLOCK_SCHEMA, native_size, standardise_block
-from daskim.lake.decode import decoder_versions, digest_of, full_digest, standardise
+from daskim.lake.decode import decoder_versions, full_digest, standardise
+from daskim.lake.digests import FILE_DIGEST, Digest, digest_of, digest_of_file
 from daskim.lake.encode import Unsupported, encode_png, extension_of
 from daskim.lake.failures import failure_of_store
 from daskim.lake.folder import label_of
@@ -19,10 +20,11 @@ from daskim.lake.signature import IMAGE_EXTENSIONS
 from daskim.lake.stderr import quiet_native_stderr
 from daskim.lake.thumbnails import LOSSLESS, Thumbnail, thumbnail
 from daskim.lake.upload import upload
-from daskim.lake.write import PARTIAL, Folder, State, digest_of_file, open_folder
+from daskim.lake.write import PARTIAL, Folder, State, open_folder
 
 __all__ = [
     "BLOCK_SCHEMA",
+    "FILE_DIGEST",
     "IMAGE_EXTENSIONS",
     "LISTING_SCHEMA",
     "LOSSLESS",
@@ -30,6 +32,7 @@ __all__ = [
     "RUN_MARK",
     "STATUSES",
     "VERDICTS",
+    "Digest",
     "Failure",
     "Folder",
     "ImageSpec",

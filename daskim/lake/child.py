@@ -19,7 +19,7 @@ from typing import IO, Any
 import psutil
 import pyarrow as pa
 
-from daskim.lake.decode import digest_of
+from daskim.lake.digests import digest_of
 from daskim.lake.fetch import StoreDown
 from daskim.lake.read import read_images
 from daskim.lake.records import Raw, Standard

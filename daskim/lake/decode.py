@@ -15,12 +15,13 @@ import simplejpeg
 from PIL import Image, features
 
 from daskim.lake.convert import Unsupported, array_to_image, deep_array, to_mode
+from daskim.lake.digests import digest_of
 from daskim.lake.fit import Box, draft_scale, extent, fit_image
 from daskim.lake.jpeg import Damaged, NotForUs, decode_jpeg, jpeg_header, jpeg_orientation, orient
 from daskim.lake.pillow import TooLarge, failure_of_decoder, guarded, open_image, orientation_of
 from daskim.lake.records import Failure, ImageSpec, Raw, Standard
 
-__all__ = ["convert", "decoder_versions", "digest_of", "flat_rows", "full_digest", "standardise"]
+__all__ = ["convert", "decoder_versions", "flat_rows", "full_digest", "standardise"]
 
 _FLAT_STRIDE = 16
 
@@ -43,18 +44,6 @@ def pixel_digest(pixels: np.ndarray) -> bytes:
         pixels = np.repeat(pixels, 3, axis=2)
     data = np.ascontiguousarray(pixels).data
     return blake2b(data, digest_size=16, person=struct.pack("<II", height, width)).digest()
-
-
-def _array_digest(values: np.ndarray) -> bytes:
-    head = f"{values.dtype.newbyteorder('<').str}{values.shape}".encode()
-    digest = blake2b(head, digest_size=16, person=b"array")
-    digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).data)
-    return digest.digest()
-
-
-def digest_of(raw: bytes | np.ndarray) -> bytes:
-    """BLAKE2b (16 bytes) of a file's bytes, or of a numeric array's dtype, shape and data: `file_digest` of a run."""
-    return _array_digest(raw) if isinstance(raw, np.ndarray) else blake2b(raw, digest_size=16).digest()
 
 
 def standardise(raw: Raw, spec: ImageSpec) -> Standard:
@@ -221,7 +210,7 @@ def full_digest(raw: Raw, *, max_pixels: int = 100_000_000) -> bytes | None:
         if isinstance(picture, Failure):
             return None
         if picture.deep is not None:
-            return _array_digest(picture.deep)
+            return digest_of(picture.deep)
         return pixel_digest(np.asarray(picture.image))
     except Exception:
         return None

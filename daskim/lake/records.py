@@ -171,7 +171,7 @@ class Standard:
     bytes : int
         Size of the file; of a raw array its nbytes.
     file_digest : bytes
-        BLAKE2b (16 bytes) of the file's bytes; of an array's dtype, shape and data; b"" if unreadable.
+        BLAKE3 (16 bytes) of the file's bytes; of an array's dtype, shape and data; b"" if unreadable.
     digest : bytes
         BLAKE2b (16 bytes) of the standard pixels and their shape, grey as three equal channels; b"" if none.
     full : bool

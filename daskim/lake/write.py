@@ -17,17 +17,16 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import IO, Any
 
+from daskim.lake.digests import digest_of_file
 from daskim.lake.place import Place, size_of
 from daskim.remote import has_folders
 from daskim.retry import READS, STORE
 
-__all__ = ["PARTIAL", "Folder", "State", "digest_of_file", "open_folder"]
+__all__ = ["PARTIAL", "Folder", "State", "open_folder"]
 
 PARTIAL = ".daskim-partial-"
-_PIECE = 4_000_000
 # Errors of link(2) that say that this file system has no hard links, or that one may not make them here.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -283,12 +282,3 @@ def _settle(fd: int, partial: str, name: str) -> None:
 def open_folder(place: Place) -> Any:
     """The folder at a place, whether it is there yet or not: a `LocalFolder` or a `Folder`."""
     return LocalFolder(place) if place.fs is None else Folder(place)
-
-
-def digest_of_file(place: Place) -> bytes:
-    """BLAKE2b (16 bytes) of a file, piece by piece. Raises what the store raises."""
-    digest = blake2b(digest_size=16)
-    with place.open(ahead=_PIECE) as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.digest()

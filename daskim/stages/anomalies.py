@@ -246,7 +246,7 @@ def _facts(anomalies: pd.DataFrame, extremes: pd.DataFrame, mean: float | None) 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     n = size.n
-    pairs = min(settings.candidates.max_pairs, n * (n - 1) // 2)
+    pairs = min(settings.candidates.most_pairs(n), n * (n - 1) // 2)
     if settings.candidates.method != "all":
         pairs = min(pairs, n * (settings.candidates.neighbours + 32))
     return Need(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from daskim.errors import BadInputs
-from daskim.lake import ImageSpec, decoder_versions, standardise_block
+from daskim.lake import FILE_DIGEST, ImageSpec, decoder_versions, standardise_block
 from daskim.reading import standard_spec
 from daskim.renewal import by_block
 from daskim.settings import Settings
@@ -42,7 +42,7 @@ def _run(context: Context) -> dict[str, Any]:
     for info in infos:
         status.update(info["status"])
     status.pop(DELETED, None)
-    return {"status": dict(sorted(status.items()))}
+    return {"status": dict(sorted(status.items())), "file_digest": FILE_DIGEST}
 
 
 def _update(context: Context, change: Change) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _update(context: Context, change: Change) -> dict[str, Any]:
     context.engine.each("images", group, keys, calls, renew_block, alone=partial(renew_block, alone=True))
     status = Counter(run.read_table("images", ["status"])["status"].to_pylist())
     status.pop(DELETED, None)
-    return {"status": dict(sorted(status.items()))}
+    return {"status": dict(sorted(status.items())), "file_digest": FILE_DIGEST}
 
 
 def refuse_bad(settings: Settings, run: Run, status: Mapping[str, int]) -> None:
@@ -137,7 +137,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name="images",
-    version=1,
+    version=2,  # 2: file digests are BLAKE3
     reads=("index",),
     settings=(
         "images.size",

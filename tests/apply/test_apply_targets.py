@@ -323,6 +323,20 @@ def test_mistakes(
     assert sums(tmp_path) == before
 
 
+def test_a_run_whose_file_digests_are_of_another_kind_is_refused(
+    own_run: daskim.FinishedRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seal = Path(own_run.run, "state", "images", "sealed.json")
+    told = json.loads(seal.read_text())
+    del told["facts"]["file_digest"]
+    seal.write_text(json.dumps(told))
+    assert main([own_run.run, "--to", str(tmp_path / "target"), "--execute"]) == 2
+    error = capfd.readouterr().err
+    assert "digests of another kind" in error
+    assert "reduce anew" in error
+    assert not (tmp_path / "target").exists()
+
+
 def test_inside_others_there_are_no_files_to_link(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.stack([picture(seed) for seed in range(4)]))
     run = daskim.reduce(tmp_path / "x.npy", run=tmp_path / "run", settings={**SETTINGS, "clusters.n_clusters": 4})

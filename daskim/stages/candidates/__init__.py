@@ -73,13 +73,13 @@ def _find(context: Context, change: Change | None) -> dict[str, Any]:
     possible = pairs_across(masks[rows]) if apart else len(rows) * (len(rows) - 1) // 2
     facts: dict[str, Any] = {"method": method, "searched": len(rows), "possible": possible}
     if method == "all":
-        _refuse(possible, settings, "every pair of")
+        _refuse(possible, context.known.n, settings, "every pair of")
         _write_nearest(run, size.n, iter(()))
         return {**facts, "candidates": possible}
     facts["delivery"] = "d00000" if change is None else change.mark
     run.save(rows, "frozen", NAME, f"{facts['delivery']}-searched.npy")
     count, best = _searched(context, rows, facts) if change is None else _renewed(context, rows, change, facts)
-    _refuse(count["candidates"], settings, "candidate pairs of")
+    _refuse(count["candidates"], context.known.n, settings, "candidate pairs of")
     if apart and method != "lsh":
         best = iter([_write_by_split(run, images, first)])
     _write_nearest(run, size.n, best)
@@ -172,8 +172,8 @@ def _write_by_split(run: Run, images: pd.DataFrame, first: np.ndarray) -> np.nda
     return np.stack([row.astype(np.float64), there.astype(np.float64), correlation.astype(np.float64)])
 
 
-def _refuse(pairs: int, settings: Settings, what: str) -> None:
-    most = settings.candidates.max_pairs
+def _refuse(pairs: int, n: int, settings: Settings, what: str) -> None:
+    most = settings.candidates.most_pairs(n)
     if pairs > most:
         raise SettingsError(
             f"{what} this set would be {pairs:,}, more than candidates.max_pairs = {most:,}",
@@ -203,12 +203,12 @@ def _write_nearest(run: Run, n: int, found: Iterator[np.ndarray]) -> None:
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     candidates = settings.candidates
     if candidates.method == "all":
-        _refuse(size.possible, settings, "every pair of")  # before anything is read
+        _refuse(size.possible, size.n, settings, "every pair of")  # before anything is read
         return Need(blocks=1, read=0, write=20 * size.n, task=0, driver=200 * size.n)
     k = min(candidates.directions, width(size.channels))
     forms = form_count(candidates)
     lsh = candidates.method in ("lsh", "union")
-    pairs = min(candidates.max_pairs, size.n * (candidates.neighbours + (32 if lsh else 0)))
+    pairs = min(candidates.most_pairs(size.n), size.n * (candidates.neighbours + (32 if lsh else 0)))
     signature = bands_of(candidates, size.n).permutations * 4 * forms_of(candidates) if lsh else 0
     views = views_bytes(size.n, size.pixels, size.channels, forms, k)
     search = QUERY * forms * k * 12 + BLOCK * (forms + 1) * k * 4 + QUERY * candidates.neighbours * 300

@@ -100,7 +100,7 @@ def _facts(
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     searched = size.n * (settings.candidates.neighbours + 32)
     pairs = size.possible if settings.candidates.method == "all" else min(searched, size.possible)
-    pairs = min(pairs, settings.candidates.max_pairs)
+    pairs = min(pairs, settings.candidates.most_pairs(size.n))
     # of the pairs of a search most may be twins, of all pairs few
     held = min(pairs, searched)
     return Need(blocks=1, read=60 * pairs, write=400 * size.n, task=0, driver=1_200 * size.n + 150 * held)

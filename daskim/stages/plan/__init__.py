@@ -91,7 +91,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 def _need_of_pairs(size: Size, settings: Settings, workers: int) -> Need:
     rows = task_rows(size.n, size.pixels)
     looks = settings.clusters.verify == "none" or settings.plan.max_rms is not None
-    links = min(LINKS * size.n, size.n * (size.n - 1) // 2, settings.candidates.max_pairs)
+    links = min(LINKS * size.n, size.n * (size.n - 1) // 2, settings.candidates.most_pairs(size.n))
     return Need(
         blocks=max(1, -(-size.n // rows) // 8) if looks else 1,
         read=size.n * size.pixels // 8 if looks else 0,

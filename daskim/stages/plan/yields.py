@@ -112,7 +112,7 @@ def _decide(
 
 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
-    links = min(LINKS * size.n, size.possible, settings.candidates.max_pairs)
+    links = min(LINKS * size.n, size.possible, settings.candidates.most_pairs(size.n))
     return Need(blocks=1, read=30 * links, write=300 * size.n, task=0, driver=ROW_BYTES * size.n + LINK_BYTES * links)
 
 

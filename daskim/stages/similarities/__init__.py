@@ -153,7 +153,7 @@ def _finished(
     for key in run.parts("pairs"):  # those of an earlier delivery
         if key.startswith("copies"):
             run.remove("tables", "pairs", f"{key}.parquet")
-    copies, alike = all_copies(run, first, keys, context.settings.candidates.max_pairs, job.threshold)
+    copies, alike = all_copies(run, first, keys, context.settings.candidates.most_pairs(context.known.n), job.threshold)
     shape, of = job.shown.shape, find("similarities", job.name).of
     return {
         **facts,
@@ -320,7 +320,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     task += max(READ_BYTES, min(tile, PIECE) * shown_bytes(shape))
     everything = settings.candidates.method == "all"
     pairs = size.possible if everything else min(size.n * (settings.candidates.neighbours + 32), size.possible)
-    pairs = min(pairs, settings.candidates.max_pairs)
+    pairs = min(pairs, settings.candidates.most_pairs(size.n))
     columns = 4 + len(similarity.reports)
     table = max(SQUARE**2, DRAWN_PAIRS if settings.candidates.sample else 0) * 16 * columns
     return Need(

@@ -79,7 +79,7 @@ def _write(run: Run, n: int, rows: np.ndarray, label: np.ndarray, distance: np.n
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     n = size.n
     possible = n * (n - 1) // 2
-    listed = min(settings.candidates.max_pairs, possible)
+    listed = min(settings.candidates.most_pairs(n), possible)
     if settings.candidates.method != "all":
         listed = min(listed, n * (settings.candidates.neighbours + 32))
     linked = listed if settings.candidates.method == "all" else min(listed, LINKS * n)

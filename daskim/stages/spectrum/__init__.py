@@ -154,7 +154,8 @@ def _number(settings: Settings, graph: Graph, spectra: Spectra, near: float) -> 
 def _need(size: Size, settings: Settings, workers: int) -> Need:
     n, spectrum = size.n, settings.spectrum
     possible = n * (n - 1) // 2
-    edges = min(possible if settings.candidates.method == "all" else LINKS * n, settings.candidates.max_pairs, possible)
+    listed = possible if settings.candidates.method == "all" else min(LINKS * n, possible)
+    edges = min(listed, settings.candidates.most_pairs(n))
     solved = min(n, spectrum.exact)
     piece = 150 * min(PIECE, edges)
     task, process = 32 * solved**2 + piece, 0
@@ -171,7 +172,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         else:
             task = max(task, 24 * block + 3 * operand * block // entries)
             process = operand + 8 * n
-            rounds = 2 * workers
+            rounds = min(-(-entries // block), 2 * workers)
         blocks += spectrum.steps * rounds + 2 * edges // GROUP + entries // block
         write += 28 * entries + 32 * edges
     return Need(blocks=blocks, read=24 * edges, write=write, task=task, driver=driver, process=process)
