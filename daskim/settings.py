@@ -159,7 +159,12 @@ class Clusters(Section):
     regime: Literal["auto", "join", "cells", "kmeans"] = Field("auto", description="how the clusters are found")
     per_class: bool = Field(False, description="cluster each class by itself (blind to influential images)")
     near_rms: float = Field(8.0, ge=0.0, description="nearly identical: RMS difference in grey levels")
-    max_pairs: int = Field(20_000_000, ge=1, description="pairs that the neighbour join may keep")
+    max_pairs: int | None = Field(
+        None, ge=1, description="pairs that the neighbour join may keep [20,000,000, or 64 an image where that is more]"
+    )
+    largest: int = Field(
+        50_000, ge=2, description="points that are merged with one another in one task; a longer chain of them is cut"
+    )
     directions: int = Field(256, ge=1, description="principal directions of the join's lower bound")
     cells: int | None = Field(None, ge=1, description="k-means cells of regime cells; by default about sqrt(n)")
     probes: int = Field(3, ge=1, description="cells that each image is looked up in (regime cells)")
@@ -172,6 +177,10 @@ class Clusters(Section):
     @classmethod
     def _n_clusters(cls, value: Any) -> Any:
         return value if value in (None, "auto") else number_or_share(value)
+
+    def most_pairs(self, p: int) -> int:
+        """Pairs at most of the join of p points."""
+        return max(20_000_000, 64 * p) if self.max_pairs is None else self.max_pairs
 
 
 class Candidates(Section):

@@ -436,3 +436,31 @@ def test_trees_of_components_and_one_cut_equal_the_tree_of_all(n, share, seed):
             labels_after(n, first[taken], second[taken]), labels_after(n, full.a[:count], full.b[:count])
         )
         assert at == pytest.approx(full.height[count - 1] if count else 0.0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    n=st.integers(2, 60),
+    m=st.integers(1, 40),
+    spread=st.integers(1, 200),
+    share=st.floats(0.01, 1.0),
+    whole=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_compiled_and_array_form_agree_to_the_last_bit(n, m, spread, share, whole, seed):
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(seed)
+    points = rng.integers(-spread, spread, (n, m)).astype(np.int16)
+    if not whole:
+        points = (points * rng.random((n, m))).astype(np.float32)
+    weights = rng.integers(1, 5, n)
+    a, b, squared = pairs_within(points, weights, np.inf)
+    radius = float(np.sqrt(np.quantile(squared, share)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DASKIM_COMPILED", "1")
+        fast = ward_merges(points, weights, a, b, squared, radius)
+        patch.setenv("DASKIM_COMPILED", "0")
+        plain = ward_merges(points, weights, a, b, squared, radius)
+    for name in ("height", "a", "b"):
+        np.testing.assert_array_equal(getattr(fast, name), getattr(plain, name))
+        assert getattr(fast, name).dtype == getattr(plain, name).dtype

@@ -12,7 +12,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 import daskim
 from daskim.errors import BadInputs, SettingsError
 from daskim.settings import Settings
-from daskim.stages.clusters import checked, choose_regime, features, join, wanted_clusters
+from daskim.stages.clusters import centres, choose_regime, features, forest, join, scatter, wanted_clusters
 from daskim.synthetic import planted_families
 
 Reduce = Callable[..., daskim.FinishedRun]
@@ -267,7 +267,7 @@ class TestEdges:
 
 
 def test_tiles_blocks_and_bounds_do_not_change_the_clusters(reduce_arrays: Reduce, monkeypatch: Any) -> None:
-    """Three tiles, twelve blocks, verified one block at a time, and directions of a part of the columns."""
+    """Three tiles, twelve blocks, pairs and rows in small batches, and directions of a part of the columns."""
     images = planted_families(3000, size=(8, 8), channels=1, redundancy=0.1, seed=5).images
     asked = {
         "clusters__n_clusters": 2850,
@@ -277,8 +277,10 @@ def test_tiles_blocks_and_bounds_do_not_change_the_clusters(reduce_arrays: Reduc
     }
     plain = reduce_arrays(images, **asked)
     monkeypatch.setattr(join, "TILE", 1024)
-    monkeypatch.setattr(checked, "HELD", 1)
-    monkeypatch.setattr(checked, "VERIFY", 40)
+    monkeypatch.setattr(forest, "BATCH", 40)
+    monkeypatch.setattr(forest, "GROUP", 50)
+    monkeypatch.setattr(scatter, "READ", 100)
+    monkeypatch.setattr(centres, "TASK", 60)
     monkeypatch.setattr(features, "FEW", 16)
     split = reduce_arrays(images, **asked, blocks__rows=256)
     for found in (plain, split):
@@ -294,3 +296,36 @@ def test_tiles_blocks_and_bounds_do_not_change_the_clusters(reduce_arrays: Reduc
 def test_tasks_of_the_join_are_bounded(p: int, most: int) -> None:
     tiles = -(-p // join.tile_rows(p))
     assert tiles * (tiles + 1) // 2 <= most
+
+
+def test_a_chain_longer_than_a_task_may_hold_is_cut_and_said(reduce_arrays: Reduce) -> None:
+    """All images of a drift hang together: whole they are merged as scipy does, cut never across parts."""
+    step = np.arange(400)[:, None]
+    images = np.clip(np.rint(np.hypot(step * 0.6 - 20, np.arange(64)[None, :] * 3.0)), 0, 255).astype(np.uint8)
+    images = images.reshape(400, 8, 8, 1)
+    asked = {"clusters__n_clusters": 300, "clusters__lloyd_limit": 0.0, "columns__tau": 1e12, "clusters__regime": "join"}
+    whole = reduce_arrays(images, **asked)
+    assert "cut_points" not in whole.summary["clusters"]["attempts"][-1]
+    cut = reduce_arrays(images, **asked, clusters__largest=100)
+    told = cut.summary["clusters"]["attempts"][-1]
+    assert told["cut_points"] > 100
+    assert told["cut_pairs"] > 0
+    assert any("clusters.largest = 100" in note for note in cut.summary["notes"])
+    sizes = np.bincount(cut.clusters["cluster"])
+    assert sizes.max() <= 100
+    assert cut.summary["n_clusters"] == whole.summary["n_clusters"] == 300
+
+
+def test_rows_for_tasks_are_those_asked_for(reduce_arrays: Reduce, monkeypatch: Any) -> None:
+    """`largest` splits nothing here, so neither reads of few rows nor tasks of few points change a cluster."""
+    images = planted_families(900, size=(8, 8), channels=1, redundancy=0.2, seed=9).images
+    asked = {"clusters__n_clusters": 700, "clusters__lloyd_limit": 0.0}
+    plain = reduce_arrays(images, **asked)
+    monkeypatch.setattr(scatter, "READ", 7)
+    monkeypatch.setattr(forest, "GROUP", 2)
+    monkeypatch.setattr(centres, "TASK", 3)
+    monkeypatch.setattr(centres, "PIECE", 2)
+    split = reduce_arrays(images, **asked, blocks__rows=64)
+    np.testing.assert_array_equal(split.clusters["cluster"], plain.clusters["cluster"])
+    np.testing.assert_allclose(split.clusters["distance"], plain.clusters["distance"], rtol=1e-12)
+    assert split.summary["clusters"]["squared_error"] == pytest.approx(plain.summary["clusters"]["squared_error"])

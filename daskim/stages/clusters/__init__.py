@@ -16,13 +16,13 @@ from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.clusters import features as features_step
 from daskim.stages.clusters.cells import cell_merges
 from daskim.stages.clusters.centres import write_centres
-from daskim.stages.clusters.checked import HELD, TooManyPairs
-from daskim.stages.clusters.forest import DENSE_POINTS
+from daskim.stages.clusters.forest import BATCH, DENSE_POINTS, TooManyPairs
 from daskim.stages.clusters.join import join_merges, tile_rows
 from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_from_features
 from daskim.stages.clusters.per_class import class_labels
 from daskim.stages.clusters.points import GROUP, Points, energy_share, points_of
 from daskim.stages.clusters.points import STAGE as NAME
+from daskim.stages.clusters.scatter import READ
 
 __all__ = ["STAGE", "asked_clusters", "choose_regime", "wanted_clusters"]
 
@@ -30,6 +30,8 @@ __all__ = ["STAGE", "asked_clusters", "choose_regime", "wanted_clusters"]
 SHARE = 0.94
 # Pairs of a task that are not counted otherwise.
 SPARE = 1 << 20
+# Pairs within the radius of a point in a large component, and bytes that Ward takes for one.
+PAIRS, PAIR_BYTES = 128, 60
 # What importing dask-ml (with numba and scikit-learn) takes in a process.
 DASK_ML_BYTES = 150_000_000
 
@@ -123,7 +125,7 @@ def _cluster(
             merges, more = join_merges(context, kept, points, count, near, unit)
         except TooManyPairs as error:
             what = f"about {error.pairs:,.0f} pairs lie within {error.radius * unit:.1f} grey levels"
-            bound = f"clusters.max_pairs = {context.settings.clusters.max_pairs:,}"
+            bound = f"clusters.max_pairs = {context.settings.clusters.most_pairs(len(points.rows)):,}"
             if context.settings.clusters.regime == "join":
                 raise SettingsError(
                     f"regime join: {what}, more than {bound}", "Use clusters.regime = cells, or raise the bound."
@@ -221,17 +223,19 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     m, k = size.columns, settings.clusters.directions + 1 + features_step.GROUPS
     row = m * size.itemsize
     project = 2 * size.rows * row + PIECE * 40 * m + 2 * m * k * 8
-    verify = (HELD + 1) * size.rows * row * 2
+    read = 2 * min(size.n, READ) * row + size.rows * row
     tile = min(size.n, tile_rows(size.n))
     join = 2 * tile * k * 4 * 3 + 64 * tile
-    ward = 2 * GROUP * row + GROUP * m * 8  # rows of the components, and a centre for each merge
+    part = min(size.n, max(settings.clusters.largest, GROUP))
+    # rows of the components and their files, centres of those that are merged, pairs of each point
+    ward = 2 * part * row + part * m * 8 // 4 + PAIR_BYTES * PAIRS * part
     dense = 4 * 8 * min(size.n, DENSE_POINTS) ** 2 if size.n <= DENSE_POINTS else 0
-    task = max(project, verify, join, ward, dense) + 64 * SPARE
+    task = max(project, read, join, ward, dense) + 64 * SPARE
     process = CACHE_BYTES + DASK_ML_BYTES
     if choose_regime(settings, size.n, size.n_clusters)[0] == "cells":
-        # one component of nearly all rows, in one task: rows, centres, and the pairs as Python objects
-        process += 2 * size.n * row + size.n * m * 4 + 700 * settings.clusters.neighbours * size.n
-    pairs = min(settings.clusters.max_pairs, 8 * size.n)
+        # the largest component takes all rows that it may, and most of them are merged
+        process += part * m * 8
+    pairs = min(BATCH, 8 * size.n)
     lloyd = 0
     if float(size.n) * size.n_clusters * m <= settings.clusters.lloyd_limit or size.n_clusters * 50 <= size.n:
         lloyd = 8 * size.n_clusters * m * (-(-size.n // CHUNK) + 4) + 12 * min(size.n, CHUNK * workers) * m
@@ -241,13 +245,13 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         write=size.n * k * 4,
         task=task,
         process=process,
-        driver=max(3 * 8 * m * m, lloyd) + 64 * pairs + 200 * size.n,
+        driver=max(3 * 8 * m * m, lloyd) + 64 * pairs + 250 * size.n,
     )
 
 
 STAGE = Stage(
     name=NAME,
-    version=2,
+    version=3,  # 3: a chain of more than clusters.largest points is cut
     reads=("images", "wavelets", "columns", "spectrum"),
     settings=tuple(f"clusters.{key}" for key in Clusters.model_fields if key not in ("by", "verify")),
     leaves=("tables/clusters", "tables/centres", "arrays/features"),

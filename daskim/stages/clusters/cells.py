@@ -12,10 +12,12 @@ import numpy as np
 
 from daskim.errors import SettingsError
 from daskim.kept import Kept, gather, take
+from daskim.kernels.neighbours import box_order
 from daskim.kernels.ward import Merges, ward_heights
 from daskim.lloyd import dask_ml_steps
 from daskim.stages import Context
-from daskim.stages.clusters.forest import all_squared, grow_forest
+from daskim.stages.clusters.features import LEAF, heads
+from daskim.stages.clusters.forest import Pairs, all_squared, grow_forest
 from daskim.stages.clusters.lloyd import CHUNK, nearest_cells, seeds_from_features
 from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run
@@ -49,15 +51,25 @@ def cell_merges(context: Context, kept: Kept, points: Points, count: int) -> tup
     found = np.concatenate([load(run, f"near-{key}.npy") for key in keys], axis=1)
     _, first = np.unique(found[0] * p + found[1], return_index=True)
     found = found[:, first]
-    merges = grow_forest(
-        context, kept, found[0].astype(np.int64), found[1].astype(np.int64), found[2], float("inf"), "wardcells"
-    )
+    run.save(found, "partial", STAGE, "near.npy")
+    place = np.empty(p, dtype=np.int64)
+    place[box_order(heads(run, context.known.n)[points.rows], LEAF)] = np.arange(p)
+    pairs = Pairs({"near.npy": found.shape[1]})
+    forest = grow_forest(context, kept, points, pairs, place, float("inf"), "wardcells", pairs.total)
+    merges = forest.merges
     if len(merges.height) < min(count, p - 1):
         raise SettingsError(
             f"regime cells: the neighbour graph allows {len(merges.height)} merges, {count} are needed",
             "Raise clusters.neighbours or clusters.probes, or lower clusters.cells.",
         )
-    return merges, {"cells": cells, "probes": probes, "pairs": int(found.shape[1])}
+    facts = {"cells": cells, "probes": probes, "pairs": int(found.shape[1])}
+    if forest.cut:
+        context.say(
+            f"clusters: {forest.cut:,} points are chained, more than clusters.largest = {settings.largest:,}: cut into "
+            f"parts, {forest.lost:,} of {found.shape[1]:,} pairs are not looked at"
+        )
+        facts |= {"cut_points": forest.cut, "cut_pairs": forest.lost}
+    return merges, facts
 
 
 def assign(context: Context, points: Points, cells: int, probes: int) -> tuple[np.ndarray, np.ndarray]:

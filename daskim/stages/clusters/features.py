@@ -15,7 +15,7 @@ from daskim.stages import Context
 from daskim.stages.clusters.points import STAGE, load, spread
 from daskim.store import Run, block_bounds
 
-__all__ = ["GROUPS", "HEAD", "TASK", "heads", "make_features"]
+__all__ = ["GROUPS", "HEAD", "LEAF", "TASK", "heads", "make_features"]
 
 # Rows of one task. A constant: nothing may depend on the blocks of the run.
 TASK = 4096
@@ -26,6 +26,8 @@ MEAN_ROWS, MEAN_BLOCKS = 1024, 4
 SHARE, GROUPS, FEW = 0.95, 8, 512
 # Leading features by which the images are put in order.
 HEAD = 8
+# Points after one another in that order that have one bounding box: that of `daskim.kernels.neighbours`.
+LEAF = 64
 
 
 @dataclass(frozen=True)

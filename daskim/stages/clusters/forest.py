@@ -1,71 +1,222 @@
-"""Ward on a graph of pairs: components packed into tasks, their merges put together."""
+"""Ward on a graph of pairs: components packed into tasks, their merges put together.
+
+The driver looks at the pairs batch by batch and keeps what is one number a point; which of the candidates are within
+the radius is found out where the rows are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from daskim.kept import Kept, gather
-from daskim.kernels.ward import Merges, components, ward_dense, ward_merges
+from daskim.kernels.neighbours import squared_distances
+from daskim.kernels.ward import Merges, components, ward_dense, ward_heights, ward_merges
 from daskim.stages import Context
-from daskim.stages.clusters.points import GROUP, STAGE, load
+from daskim.stages.clusters.points import GROUP, STAGE, Points, load
+from daskim.stages.clusters.scatter import Scattered, scatter
 from daskim.store import Run
 
-__all__ = ["DENSE_PAIRS", "DENSE_POINTS", "all_squared", "grow_forest", "whole_forest"]
+__all__ = [
+    "BATCH",
+    "DENSE_PAIRS",
+    "DENSE_POINTS",
+    "Forest",
+    "Pairs",
+    "TooManyPairs",
+    "all_squared",
+    "grow_forest",
+    "whole_forest",
+]
 
 # A component with more points than this never gets a full matrix (200 MB).
 DENSE_POINTS = 5000
 # Pairs in one component above which the full matrix, where it fits, is smaller and faster.
 DENSE_PAIRS = 200_000
+# Pairs that the driver holds at a time, at least.
+BATCH = 4_000_000
+
+
+class TooManyPairs(Exception):
+    """More pairs lie within the radius than may be kept."""
+
+    def __init__(self, pairs: float, radius: float) -> None:
+        super().__init__(pairs, radius)
+        self.pairs = pairs
+        self.radius = radius
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of points that tasks left in files.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        Pairs in each file: an array of (2, count) positions a < b of candidates, or of (3, count) with squared Ward
+        heights of pairs that are known to be within the radius.
+    """
+
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def batches(self, run: Run) -> Iterator[np.ndarray]:
+        """All of them, some files at a time."""
+        held: list[np.ndarray] = []
+        for name, count in self.counts.items():
+            if count:
+                held.append(load(run, name))
+            if sum(part.shape[1] for part in held) >= BATCH:
+                yield np.concatenate(held, axis=1)
+                held = []
+        if held:
+            yield np.concatenate(held, axis=1)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """What became of a graph of pairs.
+
+    Attributes
+    ----------
+    merges : Merges
+        Of all components, the lowest first.
+    pairs : int
+        Within the radius.
+    cut : int
+        Points of components that were too large for one task, and cut.
+    lost : int
+        Pairs across such cuts.
+    """
+
+    merges: Merges
+    pairs: int
+    cut: int
+    lost: int
 
 
 def grow_forest(
-    context: Context, kept: Kept, a: np.ndarray, b: np.ndarray, squared: np.ndarray, radius: float, group: str
-) -> Merges:
+    context: Context,
+    kept: Kept,
+    points: Points,
+    pairs: Pairs,
+    place: np.ndarray,
+    radius: float,
+    group: str,
+    limit: int,
+) -> Forest:
     """Ward merges of all components of the graph of pairs, each component whole in one task; lowest first.
+
+    A component of more points than `clusters.largest` is cut where its points follow one another in the order of
+    `place`, into equal parts; no merge is made across a cut.
 
     Parameters
     ----------
-    a, b : ndarray
-        Positions of points.
+    pairs : Pairs
+        Positions of points, with or without squared Ward heights.
+    place : ndarray, shape (p,), int
+        The place of each point in an order in which neighbours are near one another.
+    limit : int
+        Pairs within the radius that one task may hold.
+
+    Raises
+    ------
+    TooManyPairs
     """
-    run = context.run
-    used, position = np.unique(np.concatenate([a, b]), return_inverse=True)
-    component = components(len(used), position[: len(a)], position[len(a) :])
-    sizes = np.bincount(component)
-    pack = np.zeros(len(sizes), dtype=np.int64)  # consecutive components until a task has enough points
+    run, most = context.run, context.settings.clusters.largest
+    label = np.arange(len(points.rows))
+    for part in pairs.batches(run):
+        mine = components(len(points.rows), label[part[0].astype(np.int64)], label[part[1].astype(np.int64)])
+        label = mine[label]
+    label, cut = _parts(label, place, most)
+    used = np.flatnonzero(np.bincount(label)[label] > 1)
+    name, mine = np.unique(label[used], return_inverse=True)
+    task = np.full(len(points.rows), -1, dtype=np.int64)
+    task[used] = _packed(np.bincount(mine, minlength=len(name)))[mine]
+    keys = [f"{t:06d}" for t in range(int(task.max(initial=-1)) + 1)]
+    there = run.marked(STAGE)
+    lost, files, count = 0, [list[str]() for _ in keys], np.zeros(len(keys), dtype=np.int64)
+    for index, part in enumerate(pairs.batches(run)):
+        a, b = part[0].astype(np.int64), part[1].astype(np.int64)
+        inside = label[a] == label[b]
+        lost += len(a) - int(inside.sum())
+        part, a = part[:, inside], a[inside]
+        order = np.argsort(task[a], kind="stable")
+        ends = np.searchsorted(task[a][order], np.arange(len(keys) + 1))
+        count += np.diff(ends)
+        for t in np.flatnonzero(np.diff(ends)).tolist():
+            files[t].append(f"{group}-in-{keys[t]}-{index:04d}.npy")
+            if f"{group}-{keys[t]}" not in there:
+                run.save(part[:, order[ends[t] : ends[t + 1]]], "partial", STAGE, files[t][-1])
+    if (worst := int(count.max(initial=0))) > 2 * limit:  # candidates: some of them lie outside
+        raise TooManyPairs(worst, radius)
+    rows = scatter(context, kept, points.rows[used], task[used], f"{group}-read")
+    for t, key in enumerate(keys):
+        if f"{group}-{key}" not in there:
+            run.save(np.flatnonzero(task == t), "partial", STAGE, f"{group}-points-{key}.npy")
+    calls = [(rows[t], files[t], radius, group, limit) for t in range(len(keys))]
+    infos = context.engine.each(STAGE, group, keys, calls, forest_task)
+    if (worst := max((info["pairs"] for info in infos), default=0)) > limit:
+        raise TooManyPairs(worst, radius)
+    merges = lowest_first([load(run, f"{group}-out-{key}.npy") for key in keys])
+    return Forest(merges, sum(info["pairs"] for info in infos), cut, lost)
+
+
+def _parts(label: np.ndarray, place: np.ndarray, most: int) -> tuple[np.ndarray, int]:
+    """Labels of components that have at most so many points, and the points of those that were cut."""
+    sizes = np.bincount(label)
+    large = np.flatnonzero(sizes > most)
+    if not large.size:
+        return label, 0
+    label, free = label.copy(), len(sizes)
+    for c in large.tolist():
+        mine = np.flatnonzero(label == c)
+        mine = mine[np.argsort(place[mine], kind="stable")]
+        for part in np.array_split(mine, -(-len(mine) // most))[1:]:
+            label[part] = free
+            free += 1
+    return label, int(sizes[large].sum())
+
+
+def _packed(sizes: np.ndarray) -> np.ndarray:
+    """The task of each component: consecutive ones until a task has enough points."""
+    task = np.zeros(len(sizes), dtype=np.int64)
     total, index = 0, 0
     for c, size in enumerate(sizes.tolist()):
         if total and total + size > GROUP:
             total, index = 0, index + 1
-        pack[c] = index
+        task[c] = index
         total += size
-    task = pack[component[position[: len(a)]]]
-    keys = [f"{t:06d}" for t in range(int(pack.max(initial=-1)) + 1)]
-    there = run.marked(STAGE)
-    order = np.argsort(task, kind="stable")
-    ends = np.searchsorted(task[order], np.arange(len(keys) + 1))
-    for t, key in enumerate(keys):
-        if f"{group}-{key}" not in there:
-            mine = order[ends[t] : ends[t + 1]]
-            run.save(
-                np.stack([a[mine].astype(np.float64), b[mine].astype(np.float64), squared[mine]]),
-                *("partial", STAGE, f"{group}-in-{key}.npy"),
-            )
-    context.engine.each(STAGE, group, keys, [(kept, radius, group) for _ in keys], forest_task)
-    return lowest_first([load(run, f"{group}-out-{key}.npy") for key in keys])
+    return task
 
 
-def forest_task(run: Run, key: str, kept: Kept, radius: float, group: str) -> dict[str, Any]:
-    """Ward merges of some components."""
-    rows, weights = load(run, "rows.npy"), load(run, "weights.npy")
-    table = load(run, f"{group}-in-{key}.npy")
-    a, b, squared = table[0].astype(np.int64), table[1].astype(np.int64), table[2]
-    used, position = np.unique(np.concatenate([a, b]), return_inverse=True)
-    i, j = position[: len(a)], position[len(a) :]
+def forest_task(
+    run: Run, key: str, rows: Scattered, files: list[str], radius: float, group: str, limit: int
+) -> dict[str, Any]:
+    """Ward merges of some components, of the pairs that are within the radius; none where these are too many."""
+    used = load(run, f"{group}-points-{key}.npy")
+    weights = load(run, "weights.npy")[used]
+    table = np.concatenate([load(run, name) for name in files], axis=1)
+    i, j = (np.searchsorted(used, side.astype(np.int64)) for side in table[:2])
+    block = rows.block(run)
+    if len(table) == 3:
+        squared = table[2]
+    else:
+        order = np.lexsort((j, i))  # one row after another
+        i, j = i[order], j[order]
+        squared = ward_heights(squared_distances(block, block, i, j, radius**2), weights[i], weights[j])
+        inside = squared <= radius**2
+        i, j, squared = i[inside], j[inside], squared[inside]
+    del table
+    if len(i) > limit:
+        return {"pairs": len(i), "merges": 0, "components": 0}
     component = components(len(used), i, j)
-    block = gather(kept, rows[used])
     out = []
     edge_order = np.argsort(component[i], kind="stable")
     node_order = np.argsort(component, kind="stable")
@@ -74,26 +225,23 @@ def forest_task(run: Run, key: str, kept: Kept, radius: float, group: str) -> di
     for c in range(len(node_ends) - 1):
         nodes = node_order[node_ends[c] : node_ends[c + 1]]
         edges = edge_order[edge_ends[c] : edge_ends[c + 1]]
-        if len(nodes) == 2:
-            out.append(np.array([np.sqrt(squared[edges]), nodes[:1], nodes[1:]], dtype=np.float64))
+        if len(nodes) == 1:
             continue
-        dense = len(edges) > DENSE_PAIRS and len(nodes) <= DENSE_POINTS
-        if dense:
-            merges = ward_dense(all_squared(block[nodes]), weights[used[nodes]], radius)
+        if len(nodes) == 2:
+            out.append(np.array([np.sqrt(squared[edges]), nodes[:1], nodes[1:], nodes[:1]], dtype=np.float64))
+            continue
+        mine = block if len(nodes) == len(used) else block[nodes]
+        if len(edges) > DENSE_PAIRS and len(nodes) <= DENSE_POINTS:
+            merges = ward_dense(all_squared(mine), weights[nodes], radius)
         else:
-            merges = ward_merges(
-                block[nodes],
-                weights[used[nodes]],
-                np.searchsorted(nodes, i[edges]),
-                np.searchsorted(nodes, j[edges]),
-                squared[edges],
-                radius,
-            )
-        out.append(np.array([merges.height, nodes[merges.a], nodes[merges.b]], dtype=np.float64))
-    made = np.concatenate(out, axis=1) if out else np.zeros((3, 0))
+            a, b = np.searchsorted(nodes, i[edges]), np.searchsorted(nodes, j[edges])
+            merges = ward_merges(mine, weights[nodes], a, b, squared[edges], radius)
+        tree = np.full(len(merges.height), nodes[0])
+        out.append(np.array([merges.height, nodes[merges.a], nodes[merges.b], tree], dtype=np.float64))
+    made = np.concatenate(out, axis=1) if out else np.zeros((4, 0))
     made[1:] = used[made[1:].astype(np.int64)]
     run.save(made, "partial", STAGE, f"{group}-out-{key}.npy")
-    return {"merges": made.shape[1], "components": len(node_ends) - 1}
+    return {"pairs": len(i), "merges": made.shape[1], "components": len(node_ends) - 1}
 
 
 def whole_forest(context: Context, kept: Kept, attempt: int) -> Merges:
@@ -106,15 +254,21 @@ def whole_forest(context: Context, kept: Kept, attempt: int) -> Merges:
 def whole_task(run: Run, key: str, kept: Kept, group: str) -> dict[str, Any]:
     block = gather(kept, load(run, "rows.npy"))
     merges = ward_dense(all_squared(block), load(run, "weights.npy"))
-    made = np.array([merges.height, merges.a, merges.b], dtype=np.float64)
+    made = np.array([merges.height, merges.a, merges.b, np.zeros(len(merges.height))], dtype=np.float64)
     run.save(made, "partial", STAGE, f"{group}-out.npy")
     return {"merges": made.shape[1]}
 
 
 def lowest_first(parts: list[np.ndarray]) -> Merges:
-    """All merges by height; equal heights in the order of their trees, which keeps each tree's own order."""
-    made = np.concatenate(parts, axis=1) if parts else np.zeros((3, 0))
-    order = np.argsort(made[0], kind="stable")
+    """All merges by height; equal heights by the smallest point of their trees, and in each tree's own order.
+
+    Parameters
+    ----------
+    parts : list of ndarray, shape (4, t)
+        Height, the two points, smallest point of the tree; each tree whole, in one part.
+    """
+    made = np.concatenate(parts, axis=1) if parts else np.zeros((4, 0))
+    order = np.lexsort((made[3], made[0]))  # stable
     return Merges(made[0][order], made[1][order].astype(np.int64), made[2][order].astype(np.int64))
 
 

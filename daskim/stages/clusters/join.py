@@ -12,9 +12,15 @@ from daskim.kept import Kept, take
 from daskim.kernels.neighbours import box_order, candidate_pairs
 from daskim.kernels.ward import Merges
 from daskim.stages import Context
-from daskim.stages.clusters.checked import TooManyPairs, verified
-from daskim.stages.clusters.features import heads
-from daskim.stages.clusters.forest import DENSE_PAIRS, DENSE_POINTS, grow_forest, whole_forest
+from daskim.stages.clusters.features import LEAF, heads
+from daskim.stages.clusters.forest import (
+    DENSE_PAIRS,
+    DENSE_POINTS,
+    Pairs,
+    TooManyPairs,
+    grow_forest,
+    whole_forest,
+)
 from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run, block_bounds
 
@@ -28,8 +34,6 @@ BIN_SHIFT = 20
 BINS = 1 << (32 - BIN_SHIFT)
 # Points in a tile of the join: at least, and until there are 300 of them.
 TILE, MOST_TILE = 8192, 32_768
-# Points after one another that have one bounding box: that of `daskim.kernels.neighbours`.
-LEAF = 64
 # Attempts with a radius before the full tree of a set that is small enough for it.
 TRIES = 2
 
@@ -56,7 +60,7 @@ def join_merges(
     run, p = context.run, len(points.rows)
     run.save(points.rows, "partial", STAGE, "rows.npy")
     run.save(points.weights, "partial", STAGE, "weights.npy")
-    bound = 2 * context.settings.clusters.max_pairs  # a sample's estimate may be off by that
+    bound = 2 * context.settings.clusters.most_pairs(p)  # a sample's estimate may be off by that
     guess, estimate = first_radius(context, points, count)
     radius = max(guess, near)
     if p > DENSE_POINTS and guess < near and estimate(near) > bound >= estimate(guess):
@@ -69,9 +73,21 @@ def join_merges(
             return merges, {"attempts": [*attempts, {"radius_rms": None, "merges": len(merges.height)}]}
         if estimate(radius) > bound:
             raise TooManyPairs(estimate(radius), radius)
-        a, b, squared = pairs_within(context, kept, points, radius, attempt)
-        merges = grow_forest(context, kept, a, b, squared, radius, f"ward{attempt}")
-        attempts.append({"radius_rms": radius * unit, "pairs": len(a), "merges": len(merges.height)})
+        pairs, place = pairs_within(context, points, radius, attempt)
+        if pairs.total > 2 * bound:
+            raise TooManyPairs(pairs.total, radius)
+        forest = grow_forest(
+            context, kept, points, pairs, place, radius, f"ward{attempt}", context.settings.clusters.most_pairs(0)
+        )
+        merges = forest.merges
+        attempts.append({"radius_rms": radius * unit, "pairs": forest.pairs, "merges": len(merges.height)})
+        if forest.cut:
+            attempts[-1] |= {"cut_points": forest.cut, "cut_pairs": forest.lost}
+            context.say(
+                f"clusters: {forest.cut:,} points are chained within {radius * unit:.1f} grey levels, more than "
+                f"clusters.largest = {context.settings.clusters.largest:,}: cut into parts, {forest.lost:,} of "
+                f"{pairs.total:,} pairs are not looked at"
+            )
         if len(merges.height) >= min(count, p - 1):
             return merges, {"attempts": attempts}
         context.say(
@@ -136,10 +152,8 @@ def sample_distances(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
     return {}
 
 
-def pairs_within(
-    context: Context, kept: Kept, points: Points, radius: float, attempt: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of points (positions a < b) with Ward height within the radius, and its squared height.
+def pairs_within(context: Context, points: Points, radius: float, attempt: int) -> tuple[Pairs, np.ndarray]:
+    """Every pair of points whose lower bound of the Ward height is within the radius; and the place of each point.
 
     The points are put in an order in which neighbours have small bounding boxes, in their leading features. Two tiles
     of that order are compared only where their boxes are within the radius, and so are, inside, a row and 64 others.
@@ -151,7 +165,10 @@ def pairs_within(
         run.save(box_order(head, LEAF), "partial", STAGE, "order.npy")
     keys = [f"{index:06d}" for index in range(len(bounds))]
     context.engine.each(STAGE, "sorted", keys, list(bounds), sort_tile)
-    head = head[load(run, "order.npy")].astype(np.float64)
+    order = load(run, "order.npy")
+    place = np.empty(p, dtype=np.int64)
+    place[order] = np.arange(p)
+    head = head[order].astype(np.float64)
     low = np.array([head[lo:hi].min(axis=0) for lo, hi in bounds])
     high = np.array([head[lo:hi].max(axis=0) for lo, hi in bounds])
     gap = [np.square(np.maximum(np.maximum(low - high[i], low[i] - high), 0.0)).sum(axis=1) for i in range(len(bounds))]
@@ -160,8 +177,7 @@ def pairs_within(
     keys = [f"{i:04d}-{j:04d}" for i, j in near]
     calls = [(i, j, bounds[i][0], bounds[j][0], radius, f"tile{attempt}") for i, j in near]
     infos = context.engine.each(STAGE, f"tile{attempt}", keys, calls, tile_candidates)
-    counts = {f"tile{attempt}-{key}.npy": int(info["candidates"]) for key, info in zip(keys, infos)}
-    return verified(context, kept, points, radius, attempt, counts)
+    return Pairs({f"tile{attempt}-{key}.npy": int(info["candidates"]) for key, info in zip(keys, infos)}), place
 
 
 def tile_rows(p: int) -> int:
@@ -185,5 +201,6 @@ def tile_candidates(
     i, j = candidate_pairs(block, None if left == right else load(run, f"tile-{right:06d}.npy"), radius)
     order = load(run, "order.npy")
     a, b = order[i + first], order[j + second]
-    run.save(np.stack([np.minimum(a, b), np.maximum(a, b)]), "partial", STAGE, f"{group}-{key}.npy")
+    small = np.int32 if len(order) < 2**31 else np.int64
+    run.save(np.stack([np.minimum(a, b), np.maximum(a, b)]).astype(small), "partial", STAGE, f"{group}-{key}.npy")
     return {"candidates": len(a)}
