@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 
 import psutil
+import pyarrow as pa
 
 __all__ = ["PeakMemory", "cores", "give_back", "memory_limit"]
 
@@ -32,7 +33,8 @@ def memory_limit() -> int:
 
 
 def give_back() -> None:
-    """Return memory that this process has freed to the system, where its C library knows how (glibc)."""
+    """Return memory that this process has freed to the system: that of Arrow, and of the C library (glibc)."""
+    pa.default_memory_pool().release_unused()
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):

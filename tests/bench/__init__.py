@@ -17,6 +17,7 @@ BENCHMARKS = {
     "calibrate": "the rates of this machine for --plan, from runs at some sizes (minutes)",
     "cost": "what --plan foretells, against runs at three sizes (minutes)",
     "scheduler": "100 and 200 simulated workers: tasks of a run, and what a scheduler takes for one (minutes)",
+    "horizon": "on paper, up to a billion images: what breaks first, and what would replace it",
     "deliveries": "a lake taken in by ten deliveries, against one run of all",
     "decode": "JPEG to standard pixels, against Pillow",
     "wavelets": "integer Haar and db2, against PyWavelets looped and batched",

@@ -10,9 +10,10 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 
 import daskim
+from daskim import scatter
 from daskim.errors import BadInputs, SettingsError
 from daskim.settings import Settings
-from daskim.stages.clusters import centres, choose_regime, features, forest, join, scatter, wanted_clusters
+from daskim.stages.clusters import centres, choose_regime, features, forest, join, wanted_clusters
 from daskim.synthetic import planted_families
 
 Reduce = Callable[..., daskim.FinishedRun]
@@ -303,7 +304,12 @@ def test_a_chain_longer_than_a_task_may_hold_is_cut_and_said(reduce_arrays: Redu
     step = np.arange(400)[:, None]
     images = np.clip(np.rint(np.hypot(step * 0.6 - 20, np.arange(64)[None, :] * 3.0)), 0, 255).astype(np.uint8)
     images = images.reshape(400, 8, 8, 1)
-    asked = {"clusters__n_clusters": 300, "clusters__lloyd_limit": 0.0, "columns__tau": 1e12, "clusters__regime": "join"}
+    asked = {
+        "clusters__n_clusters": 300,
+        "clusters__lloyd_limit": 0.0,
+        "columns__tau": 1e12,
+        "clusters__regime": "join",
+    }
     whole = reduce_arrays(images, **asked)
     assert "cut_points" not in whole.summary["clusters"]["attempts"][-1]
     cut = reduce_arrays(images, **asked, clusters__largest=100)

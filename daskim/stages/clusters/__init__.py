@@ -11,6 +11,7 @@ from daskim.errors import SettingsError
 from daskim.kept import CACHE_BYTES, Kept, kept_of
 from daskim.kernels.neighbours import PIECE
 from daskim.kernels.ward import Merges, cut, labels_after
+from daskim.scatter import READ_BYTES
 from daskim.settings import Clusters, Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.clusters import features as features_step
@@ -22,7 +23,6 @@ from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_f
 from daskim.stages.clusters.per_class import class_labels
 from daskim.stages.clusters.points import GROUP, Points, energy_share, points_of
 from daskim.stages.clusters.points import STAGE as NAME
-from daskim.stages.clusters.scatter import READ
 
 __all__ = ["STAGE", "asked_clusters", "choose_regime", "wanted_clusters"]
 
@@ -223,7 +223,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     m, k = size.columns, settings.clusters.directions + 1 + features_step.GROUPS
     row = m * size.itemsize
     project = 2 * size.rows * row + PIECE * 40 * m + 2 * m * k * 8
-    read = 2 * min(size.n, READ) * row + size.rows * row
+    read = 2 * min(size.n * row, READ_BYTES) + size.rows * row
     tile = min(size.n, tile_rows(size.n))
     join = 2 * tile * k * 4 * 3 + 64 * tile
     part = min(size.n, max(settings.clusters.largest, GROUP))

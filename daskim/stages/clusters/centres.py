@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from daskim.kept import Kept
 from daskim.kernels.kmeans import cluster_sums
+from daskim.scatter import Scattered, scatter
 from daskim.stages import Context
 from daskim.stages.clusters.points import STAGE, load
-from daskim.stages.clusters.scatter import Scattered, scatter
 from daskim.store import Run
 
 __all__ = ["write_centres"]
@@ -44,7 +44,7 @@ def write_centres(context: Context, kept: Kept, cluster: np.ndarray, unit: float
     _, label, sizes = np.unique(cluster[rows], return_inverse=True, return_counts=True)
     # whole clusters, about `TASK` rows together
     target = np.unique((np.cumsum(sizes) - 1) // TASK, return_inverse=True)[1][label]
-    found = scatter(context, kept, rows, target, "centres-read")
+    found = scatter(context.engine, STAGE, kept, rows, target, "centres-read")
     keys, calls = [], []
     for t, scattered in sorted(found.items()):
         mine = rows[target == t]

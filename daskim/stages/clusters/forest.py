@@ -15,9 +15,9 @@ import numpy as np
 from daskim.kept import Kept, gather
 from daskim.kernels.neighbours import squared_distances
 from daskim.kernels.ward import Merges, components, ward_dense, ward_heights, ward_merges
+from daskim.scatter import Scattered, scatter
 from daskim.stages import Context
 from daskim.stages.clusters.points import GROUP, STAGE, Points, load
-from daskim.stages.clusters.scatter import Scattered, scatter
 from daskim.store import Run
 
 __all__ = [
@@ -156,7 +156,7 @@ def grow_forest(
                 run.save(part[:, order[ends[t] : ends[t + 1]]], "partial", STAGE, files[t][-1])
     if (worst := int(count.max(initial=0))) > 2 * limit:  # candidates: some of them lie outside
         raise TooManyPairs(worst, radius)
-    rows = scatter(context, kept, points.rows[used], task[used], f"{group}-read")
+    rows = scatter(context.engine, STAGE, kept, points.rows[used], task[used], f"{group}-read")
     for t, key in enumerate(keys):
         if f"{group}-{key}" not in there:
             run.save(np.flatnonzero(task == t), "partial", STAGE, f"{group}-points-{key}.npy")

@@ -11,6 +11,7 @@ from daskim.errors import SettingsError
 from daskim.kept import Kept, take
 from daskim.kernels.neighbours import box_order, candidate_pairs
 from daskim.kernels.ward import Merges
+from daskim.scatter import Scattered, scatter
 from daskim.stages import Context
 from daskim.stages.clusters.features import LEAF, heads
 from daskim.stages.clusters.forest import (
@@ -110,6 +111,7 @@ def first_radius(context: Context, points: Points, count: int) -> tuple[float, C
     run, p = context.run, len(points.rows)
     sample = np.sort(np.random.default_rng(context.settings.clusters.seed).permutation(p)[:SAMPLE])
     run.save(sample, "partial", STAGE, "sample.npy")
+    run.save(take(run, "features", points.rows[sample]), "partial", STAGE, "sample-features.npy")
     bounds = block_bounds(p, SAMPLED)
     keys = [f"{index:06d}" for index in range(len(bounds))]
     context.engine.each(STAGE, "sample", keys, list(bounds), sample_distances)
@@ -133,7 +135,7 @@ def first_radius(context: Context, points: Points, count: int) -> tuple[float, C
 def sample_distances(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
     """Lower bounds of the distances of the sample to some points: nearest of each, and a histogram of all."""
     rows, sample = load(run, "rows.npy"), load(run, "sample.npy")
-    left = take(run, "features", rows[sample])
+    left = load(run, "sample-features.npy")
     right = take(run, "features", rows[lo:hi])
     length = np.einsum("ij,ij->i", right, right)
     nearest, histogram = np.empty(len(sample)), np.zeros(BINS, dtype=np.int64)
@@ -161,13 +163,17 @@ def pairs_within(context: Context, points: Points, radius: float, attempt: int) 
     run, p = context.run, len(points.rows)
     head = heads(run, context.known.n)[points.rows]
     bounds = block_bounds(p, tile_rows(p))
-    if not any(key.startswith("sorted") for key in run.marked(STAGE)):
+    if "sorted" not in run.marked(STAGE):
         run.save(box_order(head, LEAF), "partial", STAGE, "order.npy")
-    keys = [f"{index:06d}" for index in range(len(bounds))]
-    context.engine.each(STAGE, "sorted", keys, list(bounds), sort_tile)
+        run.mark(STAGE, "sorted", {})
     order = load(run, "order.npy")
     place = np.empty(p, dtype=np.int64)
     place[order] = np.arange(p)
+    tile = np.searchsorted(np.array([hi for _, hi in bounds]), place, side="right")
+    rows = scatter(context.engine, STAGE, "features", points.rows, tile, "sorted-read")
+    keys = [f"{index:06d}" for index in range(len(bounds))]
+    parts = [(lo, hi, rows[index]) for index, (lo, hi) in enumerate(bounds)]
+    context.engine.each(STAGE, "sorted-tile", keys, parts, sort_tile)
     head = head[order].astype(np.float64)
     low = np.array([head[lo:hi].min(axis=0) for lo, hi in bounds])
     high = np.array([head[lo:hi].max(axis=0) for lo, hi in bounds])
@@ -175,8 +181,8 @@ def pairs_within(context: Context, points: Points, radius: float, attempt: int) 
     limit = radius**2 * 1.001 + 1e-5 * np.square(np.maximum(np.abs(low), np.abs(high))).sum(axis=1).max()
     near = [(i, j) for i in range(len(bounds)) for j in range(i, len(bounds)) if gap[i][j] <= limit]
     keys = [f"{i:04d}-{j:04d}" for i, j in near]
-    calls = [(i, j, bounds[i][0], bounds[j][0], radius, f"tile{attempt}") for i, j in near]
-    infos = context.engine.each(STAGE, f"tile{attempt}", keys, calls, tile_candidates)
+    pairs = [(i, j, bounds[i][0], bounds[j][0], radius, f"tile{attempt}") for i, j in near]
+    infos = context.engine.each(STAGE, f"tile{attempt}", keys, pairs, tile_candidates)
     return Pairs({f"tile{attempt}-{key}.npy": int(info["candidates"]) for key, info in zip(keys, infos)}), place
 
 
@@ -186,10 +192,11 @@ def tile_rows(p: int) -> int:
     return -(-rows // 1024) * 1024
 
 
-def sort_tile(run: Run, key: str, lo: int, hi: int) -> dict[str, Any]:
+def sort_tile(run: Run, key: str, lo: int, hi: int, rows: Scattered) -> dict[str, Any]:
     """One tile of the features in the order of the join."""
-    rows = load(run, "rows.npy")[load(run, "order.npy")[lo:hi]]
-    run.save(take(run, "features", rows), "partial", STAGE, f"tile-{key}.npy")
+    order = load(run, "order.npy")[lo:hi]
+    block = rows.block(run)  # in the order of the points
+    run.save(block[np.argsort(np.argsort(order))], "partial", STAGE, f"tile-{key}.npy")
     return {}
 
 

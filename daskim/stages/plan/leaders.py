@@ -13,6 +13,7 @@ from daskim.errors import SettingsError
 from daskim.kept import Kept, gather, kept_of, take
 from daskim.kernels.leaders import follow_leaders, rms_to
 from daskim.plugins import find, similarity_of
+from daskim.scatter import Scattered, scatter
 from daskim.settings import Settings
 from daskim.similarities import Similarity, decided
 from daskim.stages import Context
@@ -160,15 +161,19 @@ def follow_in_pixels(
     """
     run = context.run
     keys: list[str] = []
+    task = np.empty(len(asked.rows), dtype=np.int64)
     for number, part in enumerate(_parts(asked.party, task_rows(context.known.n, context.known.pixels))):
         keys.append(f"{number:06d}")
+        task[part] = number
         rows = asked.rows[part]
         members = np.stack([rows, asked.party[part], asked.fixed[part]])
         run.save(members.astype(np.int64), "partial", STAGE_NAME, f"members-{keys[-1]}.npy")
         order = np.argsort(rows)
         apart = [order[side] for side in within(verdicts.apart, rows[order])]
         run.save(np.stack(apart), "partial", STAGE_NAME, f"apart-{keys[-1]}.npy")
-    calls = [(columns, bound, reach, judge) for _ in keys]
+    order = np.argsort(asked.rows)
+    found = scatter(context.engine, STAGE_NAME, "images", asked.rows[order], task[order], "leaders-read")
+    calls = [(found[number], columns, bound, reach, judge) for number in range(len(keys))]
     infos = context.engine.each(STAGE_NAME, "leaders", keys, calls, leaders_task)
     for key in keys:
         rows, leader = run.load("partial", STAGE_NAME, f"leader-{key}.npy")
@@ -188,12 +193,12 @@ def _parts(party: np.ndarray, most: int) -> Iterator[slice]:
 
 
 def leaders_task(
-    run: Run, key: str, columns: Kept | None, bound: float, reach: float, judge: Judge | None
+    run: Run, key: str, found: Scattered, columns: Kept | None, bound: float, reach: float, judge: Judge | None
 ) -> dict[str, Any]:
     """Leaders of some parties; their images come in the order in which they are asked."""
     rows, party, fixed = run.load("partial", STAGE_NAME, f"members-{key}.npy")
     one, other = run.load("partial", STAGE_NAME, f"apart-{key}.npy")
-    images = take(run, "images", rows)
+    images = found.block(run)[np.argsort(np.argsort(rows))]  # they lie in the order of the rows
     bounded = columns is not None and np.isfinite(reach)
     agree = _Confirmation(judge, rows, images, columns) if judge is not None else None
     leader, rms = follow_leaders(

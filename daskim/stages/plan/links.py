@@ -20,7 +20,7 @@ __all__ = ["LINKS", "LINK_BYTES", "follow_by_pairs", "listed_pairs", "only_conte
 
 # Links that are held for each image of the set, as the memory is reckoned: near-duplicates within its cluster; and what
 # one takes.
-LINKS, LINK_BYTES = 64, 64
+LINKS, LINK_BYTES = 16, 64
 
 
 class _Pairs(NamedTuple):

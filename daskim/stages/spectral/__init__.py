@@ -85,10 +85,10 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     linked = listed if settings.candidates.method == "all" else min(listed, LINKS * n)
     task, driver = 0, 0
     auto = settings.clusters.n_clusters in (None, "auto") and settings.candidates.method != "all"
-    if settings.clusters.by == "spectral" and not (auto and n > UNCUT):
-        solved = min(n, settings.spectrum.exact)
-        task = max(32 * solved**2, 64 * min(n, DENSE_ROWS) ** 2)
-        if n > min(settings.spectrum.exact, DENSE_ROWS):
+    if settings.clusters.by == "spectral":
+        solved = 0 if auto and n > UNCUT else min(n, settings.spectrum.exact)  # components as they are need no graph
+        task = max(32 * solved**2, 64 * min(solved, DENSE_ROWS) ** 2)
+        if solved and n > min(settings.spectrum.exact, DENSE_ROWS):
             task = max(task, 250 * linked + 8 * VECTORS * n * settings.spectrum.probes)
     elif settings.clusters.by == "threshold":
         driver = 150 * linked
