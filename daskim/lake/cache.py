@@ -61,5 +61,6 @@ class Cache:
             self._entries.clear()
 
 
-# Two threads reading neighbouring row groups of 100 MB each still fit.
-SHARED = Cache(256_000_000)
+# Blocks that follow one another need the same row group or the next one: a few small ones are enough, and a larger one
+# is kept alone. More would only fill up with what is never asked for again: memory that grows with the source.
+SHARED = Cache(64_000_000)

@@ -156,7 +156,7 @@ def graph(images: np.ndarray, radius: float) -> tuple[int, int, int]:
     sample = flat[:: max(1, len(flat) // 5_000)].astype(np.float64)
     mean = sample.mean(axis=0)
     sample -= mean
-    directions = principal_directions(sample.T @ sample, DIRECTIONS)
+    directions = principal_directions(sample, DIRECTIONS)
     features = np.concatenate([project(flat[lo : lo + 2_048], mean, directions) for lo in range(0, len(flat), 2_048)])
     bound = radius * flat.shape[1] ** 0.5
     i, j = candidate_pairs(features, None, bound)

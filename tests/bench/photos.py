@@ -27,8 +27,8 @@ from daskim.lake.jpeg import jpeg_orientation
 from daskim.lake.read import read_images
 from daskim.reading import standard_spec
 from daskim.settings import Candidates, resolve
-from daskim.stages.candidates.bands import _Signer, bands_of
-from daskim.stages.candidates.features import _Projector
+from daskim.stages.candidates.bands import Signer, bands_of
+from daskim.stages.candidates.features import Projector
 from tests.bench import Options
 from tests.bench.inputs import source
 from tests.bench.made_photos import made_photographs
@@ -148,8 +148,8 @@ def parts(folder: Path, facts: dict[str, Any], chunks: int) -> Table:
     """Processor time of each step in one thread, all steps in turn on the same 100 files."""
     spec, settings = spec_of(folder), Candidates()
     rows = list_images([str(folder)]).table.slice(0, chunks * CHUNK)
-    signer = _Signer(settings, bands_of(settings, 20_000).permutations)
-    projector = _Projector(settings, 3)
+    signer = Signer(settings, bands_of(settings, 20_000).permutations)
+    projector = Projector(settings, 3)
     held: dict[str, Any] = {}
 
     def block(part: pa.Table) -> None:

@@ -30,7 +30,7 @@ from daskim.stages import Change, Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
-__all__ = ["CUT", "SIDE", "SORTED", "bands_of", "forms_of", "lsh_files"]
+__all__ = ["CUT", "SIDE", "SORTED", "Signer", "bands_of", "forms_of", "lsh_files"]
 
 # Luma thumbnail whose coefficients are taken, and the number of possible tokens: two signs of each.
 SIDE = 32
@@ -82,7 +82,7 @@ def lsh_files(
         context.say(f"{NAME}: {len(rows):,} images need signatures of {bands.permutations}: they are made anew")
         _signatures(context, bands, f"{mark}signatures")
     else:
-        signer = _Signer(settings, bands.permutations)
+        signer = Signer(settings, bands.permutations)
         renew_rows(context.engine, NAME, f"{mark}signed", change.added, context.known.n, "signatures", signer)
     # a crowded bucket becomes a star around the image that is listed first
     place = order_of(run, context.known.n)
@@ -121,7 +121,7 @@ def forms_of(settings: Candidates) -> int:
     return (1 + len(settings.crops) * settings.crop_signatures) * (1 + settings.mirror)
 
 
-class _Signer:
+class Signer:
     """Signatures of all forms of a block of images, beside one another; the images as they are first."""
 
     def __init__(self, settings: Candidates, permutations: int) -> None:
@@ -160,7 +160,7 @@ def _signatures(context: Context, bands: Bands, group: str) -> None:
         run.create_array("signatures", (size.n, columns), "u4", size.rows, attributes)
     images = da.from_zarr(run.array("images"), chunks=(size.rows, -1, -1, -1))
     found = images.map_blocks(
-        _Signer(settings, bands.permutations),
+        Signer(settings, bands.permutations),
         dtype="u4",
         drop_axis=[1, 2, 3],
         new_axis=[1],

@@ -19,7 +19,7 @@ from daskim.stages import Change, Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run
 
-__all__ = ["LENGTH", "features", "form_count", "forms_of", "odd_of", "plain_of"]
+__all__ = ["LENGTH", "Projector", "features", "form_count", "forms_of", "odd_of", "plain_of"]
 __all__ += ["renew_features", "views_bytes", "with_mirrored"]
 
 # Images whose forms are made together, and that are projected by one task. Constants: the last bits of products may
@@ -47,7 +47,7 @@ def views_bytes(n: int, pixels: int, channels: int, forms: int, k: int) -> int:
     return view + min(n, _rows(PROJECT, pixels, PIXELS)) * (2 * pixels + 8 * forms * k)
 
 
-class _Projector:
+class Projector:
     """All forms of a block of images in the leading directions."""
 
     def __init__(self, settings: Candidates, channels: int) -> None:
@@ -76,7 +76,7 @@ def features(context: Context) -> None:
 
     run, size, settings = context.run, context.known, context.settings.candidates
     project_rows = _rows(PROJECT, size.pixels, PIXELS)
-    projector = _Projector(settings, size.channels)
+    projector = Projector(settings, size.channels)
     columns = form_count(settings) * projector.directions.shape[1]
     if not any(key.startswith("coarse-0") for key in run.marked(NAME)):
         run.create_array("coarse", (size.n, columns), "i2", min(project_rows, size.n))
@@ -95,7 +95,7 @@ def features(context: Context) -> None:
 def renew_features(context: Context, change: Change) -> None:
     """The features of the images that a delivery added."""
     size, settings = context.known, context.settings.candidates
-    projector = _Projector(settings, size.channels)
+    projector = Projector(settings, size.channels)
     renew_rows(context.engine, NAME, f"{change.mark}-coarse", change.added, size.n, "coarse", projector)
 
 
