@@ -335,3 +335,31 @@ def test_rows_for_tasks_are_those_asked_for(reduce_arrays: Reduce, monkeypatch: 
     np.testing.assert_array_equal(split.clusters["cluster"], plain.clusters["cluster"])
     np.testing.assert_allclose(split.clusters["distance"], plain.clusters["distance"], rtol=1e-12)
     assert split.summary["clusters"]["squared_error"] == pytest.approx(plain.summary["clusters"]["squared_error"])
+
+
+def test_parts_of_a_cut_chain_may_have_no_pairs_left(reduce_arrays: Reduce) -> None:
+    """Parts of two points give too few merges at any radius: a set as small as this one is then merged whole."""
+    images = planted_families(200, size=(8, 8), channels=1, redundancy=0.5, seed=2).images
+    asked: dict[str, Any] = {"clusters__lloyd_limit": 0.0, "clusters__regime": "join", "clusters__n_clusters": 20}
+    found = reduce_arrays(images, **asked, clusters__largest=2).summary
+    assert found["n_clusters"] == 20
+    assert [attempt["radius_rms"] is None for attempt in found["clusters"]["attempts"]] == [False, False, True]
+    assert all(attempt["merges"] < 180 for attempt in found["clusters"]["attempts"][:2])
+
+
+def test_many_points_get_the_merges_that_their_pairs_allow(reduce_arrays: Reduce, monkeypatch: Any) -> None:
+    """No cells for them: fewer merges than asked, all of them right, and a word."""
+    images = planted_families(5200, size=(4, 4), channels=1, redundancy=0.3, seed=3).images
+    asked: dict[str, Any] = {"clusters__lloyd_limit": 0.0, "columns__tau": 1e12, "clusters__n_clusters": 2600}
+    monkeypatch.setattr(join, "MANY", 1000)
+    whole = reduce_arrays(images, **asked)
+    few = reduce_arrays(images, **asked, clusters__max_pairs=400)
+    assert few.summary["clusters"]["regime"] == "join"
+    assert 2600 < few.summary["n_clusters"] < 5200
+    assert any("merges are made where" in note for note in few.summary["notes"])
+    height = few.summary["clusters"]["attempts"][-1]["radius_rms"]
+    assert few.summary["clusters"]["cut_rms"] <= height < whole.summary["clusters"]["cut_rms"]
+    # what was merged is together in the larger tree too
+    together = whole.clusters["cluster"].to_numpy()
+    for _, members in few.clusters.groupby("cluster")["row"]:
+        assert len(set(together[members])) == 1

@@ -17,8 +17,8 @@ from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.clusters import features as features_step
 from daskim.stages.clusters.cells import cell_merges
 from daskim.stages.clusters.centres import write_centres
-from daskim.stages.clusters.forest import BATCH, DENSE_POINTS, TooManyPairs
-from daskim.stages.clusters.join import join_merges, tile_rows
+from daskim.stages.clusters.forest import BATCH, DENSE_POINTS, PAIRS
+from daskim.stages.clusters.join import TooManyPairs, join_merges, tile_rows
 from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_from_features
 from daskim.stages.clusters.per_class import class_labels
 from daskim.stages.clusters.points import GROUP, Points, energy_share, points_of
@@ -30,8 +30,8 @@ __all__ = ["STAGE", "asked_clusters", "choose_regime", "wanted_clusters"]
 SHARE = 0.94
 # Pairs of a task that are not counted otherwise.
 SPARE = 1 << 20
-# Pairs within the radius of a point in a large component, and bytes that Ward takes for one.
-PAIRS, PAIR_BYTES = 128, 60
+# Bytes that Ward takes for a pair.
+PAIR_BYTES = 60
 # What importing dask-ml (with numba and scikit-learn) takes in a process.
 DASK_ML_BYTES = 150_000_000
 
@@ -242,7 +242,8 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     return Need(
         blocks=-(-size.n // features_step.TASK),
         read=4 * size.n * row,
-        write=size.n * k * 4,
+        # features, twice more in the order of the join; rows that have a neighbour, some in two tasks
+        write=3 * size.n * k * 4 + size.n * row // 2,
         task=task,
         process=process,
         driver=max(3 * 8 * m * m, lloyd) + 64 * pairs + 250 * size.n,

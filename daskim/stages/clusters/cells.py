@@ -55,7 +55,7 @@ def cell_merges(context: Context, kept: Kept, points: Points, count: int) -> tup
     place = np.empty(p, dtype=np.int64)
     place[box_order(heads(run, context.known.n)[points.rows], LEAF)] = np.arange(p)
     pairs = Pairs({"near.npy": found.shape[1]})
-    forest = grow_forest(context, kept, points, pairs, place, float("inf"), "wardcells", pairs.total)
+    forest = grow_forest(context, kept, points, pairs, place, float("inf"), "wardcells")
     merges = forest.merges
     if len(merges.height) < min(count, p - 1):
         raise SettingsError(

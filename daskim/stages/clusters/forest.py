@@ -26,7 +26,6 @@ __all__ = [
     "DENSE_POINTS",
     "Forest",
     "Pairs",
-    "TooManyPairs",
     "all_squared",
     "grow_forest",
     "whole_forest",
@@ -36,17 +35,10 @@ __all__ = [
 DENSE_POINTS = 5000
 # Pairs in one component above which the full matrix, where it fits, is smaller and faster.
 DENSE_PAIRS = 200_000
+# Pairs that one task may hold, for each point that it may.
+PAIRS = 128
 # Pairs that the driver holds at a time, at least.
 BATCH = 4_000_000
-
-
-class TooManyPairs(Exception):
-    """More pairs lie within the radius than may be kept."""
-
-    def __init__(self, pairs: float, radius: float) -> None:
-        super().__init__(pairs, radius)
-        self.pairs = pairs
-        self.radius = radius
 
 
 @dataclass(frozen=True)
@@ -102,19 +94,12 @@ class Forest:
 
 
 def grow_forest(
-    context: Context,
-    kept: Kept,
-    points: Points,
-    pairs: Pairs,
-    place: np.ndarray,
-    radius: float,
-    group: str,
-    limit: int,
+    context: Context, kept: Kept, points: Points, pairs: Pairs, place: np.ndarray, radius: float, group: str
 ) -> Forest:
     """Ward merges of all components of the graph of pairs, each component whole in one task; lowest first.
 
-    A component of more points than `clusters.largest` is cut where its points follow one another in the order of
-    `place`, into equal parts; no merge is made across a cut.
+    A component of more points than `clusters.largest`, or of more than `PAIRS` pairs for each of so many, is cut into
+    equal parts of points that follow one another in the order of `place`; no merge is made across a cut.
 
     Parameters
     ----------
@@ -122,19 +107,17 @@ def grow_forest(
         Positions of points, with or without squared Ward heights.
     place : ndarray, shape (p,), int
         The place of each point in an order in which neighbours are near one another.
-    limit : int
-        Pairs within the radius that one task may hold.
-
-    Raises
-    ------
-    TooManyPairs
     """
     run, most = context.run, context.settings.clusters.largest
     label = np.arange(len(points.rows))
     for part in pairs.batches(run):
         mine = components(len(points.rows), label[part[0].astype(np.int64)], label[part[1].astype(np.int64)])
         label = mine[label]
-    label, cut = _parts(label, place, most)
+    whole = label
+    label = _cut(label, np.bincount(label), most, place)
+    while (inside := _inside(run, pairs, label)).max(initial=0) > PAIRS * most:
+        label = _cut(label, inside, PAIRS * most, place)
+    cut = int((np.bincount(whole)[whole] > np.bincount(label)[label]).sum())
     used = np.flatnonzero(np.bincount(label)[label] > 1)
     name, mine = np.unique(label[used], return_inverse=True)
     task = np.full(len(points.rows), -1, dtype=np.int64)
@@ -154,34 +137,35 @@ def grow_forest(
             files[t].append(f"{group}-in-{keys[t]}-{index:04d}.npy")
             if f"{group}-{keys[t]}" not in there:
                 run.save(part[:, order[ends[t] : ends[t + 1]]], "partial", STAGE, files[t][-1])
-    if (worst := int(count.max(initial=0))) > 2 * limit:  # candidates: some of them lie outside
-        raise TooManyPairs(worst, radius)
     rows = scatter(context.engine, STAGE, kept, points.rows[used], task[used], f"{group}-read")
     for t, key in enumerate(keys):
         if f"{group}-{key}" not in there:
             run.save(np.flatnonzero(task == t), "partial", STAGE, f"{group}-points-{key}.npy")
-    calls = [(rows[t], files[t], radius, group, limit) for t in range(len(keys))]
+    calls = [(rows[t], files[t], radius, group) for t in range(len(keys))]
     infos = context.engine.each(STAGE, group, keys, calls, forest_task)
-    if (worst := max((info["pairs"] for info in infos), default=0)) > limit:
-        raise TooManyPairs(worst, radius)
     merges = lowest_first([load(run, f"{group}-out-{key}.npy") for key in keys])
     return Forest(merges, sum(info["pairs"] for info in infos), cut, lost)
 
 
-def _parts(label: np.ndarray, place: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """Labels of components that have at most so many points, and the points of those that were cut."""
-    sizes = np.bincount(label)
-    large = np.flatnonzero(sizes > most)
-    if not large.size:
-        return label, 0
-    label, free = label.copy(), len(sizes)
-    for c in large.tolist():
+def _cut(label: np.ndarray, load: np.ndarray, most: int, place: np.ndarray) -> np.ndarray:
+    """Labels of components after each has been cut into so many parts that its load is spread, `most` on each."""
+    label, free = label.copy(), len(load)
+    for c in np.flatnonzero(load > most).tolist():
         mine = np.flatnonzero(label == c)
         mine = mine[np.argsort(place[mine], kind="stable")]
-        for part in np.array_split(mine, -(-len(mine) // most))[1:]:
+        for part in np.array_split(mine, min(len(mine), -(-int(load[c]) // most)))[1:]:
             label[part] = free
             free += 1
-    return label, int(sizes[large].sum())
+    return label
+
+
+def _inside(run: Run, pairs: Pairs, label: np.ndarray) -> np.ndarray:
+    """Pairs inside each component; shape (labels,)."""
+    count = np.zeros(int(label.max(initial=-1)) + 1, dtype=np.int64)
+    for part in pairs.batches(run):
+        mine = label[part[0].astype(np.int64)]
+        count += np.bincount(mine[mine == label[part[1].astype(np.int64)]], minlength=len(count))
+    return count
 
 
 def _packed(sizes: np.ndarray) -> np.ndarray:
@@ -196,13 +180,12 @@ def _packed(sizes: np.ndarray) -> np.ndarray:
     return task
 
 
-def forest_task(
-    run: Run, key: str, rows: Scattered, files: list[str], radius: float, group: str, limit: int
-) -> dict[str, Any]:
-    """Ward merges of some components, of the pairs that are within the radius; none where these are too many."""
+def forest_task(run: Run, key: str, rows: Scattered, files: list[str], radius: float, group: str) -> dict[str, Any]:
+    """Ward merges of some components, of the pairs that are within the radius."""
     used = load(run, f"{group}-points-{key}.npy")
     weights = load(run, "weights.npy")[used]
-    table = np.concatenate([load(run, name) for name in files], axis=1)
+    # none where all pairs of these points lead to other parts of a component that was cut
+    table = np.concatenate([load(run, name) for name in files], axis=1) if files else np.zeros((2, 0))
     i, j = (np.searchsorted(used, side.astype(np.int64)) for side in table[:2])
     block = rows.block(run)
     if len(table) == 3:
@@ -214,8 +197,6 @@ def forest_task(
         inside = squared <= radius**2
         i, j, squared = i[inside], j[inside], squared[inside]
     del table
-    if len(i) > limit:
-        return {"pairs": len(i), "merges": 0, "components": 0}
     component = components(len(used), i, j)
     out = []
     edge_order = np.argsort(component[i], kind="stable")

@@ -18,7 +18,6 @@ from daskim.stages.clusters.forest import (
     DENSE_PAIRS,
     DENSE_POINTS,
     Pairs,
-    TooManyPairs,
     grow_forest,
     whole_forest,
 )
@@ -35,8 +34,20 @@ BIN_SHIFT = 20
 BINS = 1 << (32 - BIN_SHIFT)
 # Points in a tile of the join: at least, and until there are 300 of them.
 TILE, MOST_TILE = 8192, 32_768
+# Points above which the radius is bounded by the pairs that may be kept. Below, images are looked up in cells instead,
+# which would take hours.
+MANY = 250_000
 # Attempts with a radius before the full tree of a set that is small enough for it.
 TRIES = 2
+
+
+class TooManyPairs(Exception):
+    """More pairs lie within the radius than may be kept."""
+
+    def __init__(self, pairs: float, radius: float) -> None:
+        super().__init__(pairs, radius)
+        self.pairs = pairs
+        self.radius = radius
 
 
 def join_merges(
@@ -47,7 +58,8 @@ def join_merges(
     Parameters
     ----------
     count : int
-        Merges wanted; fewer come back only where all points are one cluster.
+        Merges wanted; fewer come back only where all points are one cluster, and of more than `MANY` points where
+        more would need a radius with too many pairs.
     near : float
         Height in units of stored coefficients.
     unit : float
@@ -67,19 +79,26 @@ def join_merges(
     if p > DENSE_POINTS and guess < near and estimate(near) > bound >= estimate(guess):
         context.say(f"clusters: about {estimate(near):,.0f} pairs are nearly identical: they are not all looked at")
         radius = guess
+    limited, last = p > MANY and context.settings.clusters.regime == "auto", 0.0
     attempts: list[dict[str, Any]] = []
     for attempt in range(12):
         if p <= DENSE_POINTS and (estimate(radius) > DENSE_PAIRS or attempt == TRIES):
             merges = whole_forest(context, kept, attempt)
             return merges, {"attempts": [*attempts, {"radius_rms": None, "merges": len(merges.height)}]}
+        while limited and estimate(radius) > bound / 2:
+            radius *= 0.98
+        if last >= radius:
+            context.say(
+                f"clusters: {len(merges.height):,} merges are made where {count:,} were asked for: beyond "
+                f"{last * unit:.1f} grey levels lie more pairs than clusters.max_pairs = {bound // 2:,}"
+            )
+            return merges, {"attempts": attempts}
         if estimate(radius) > bound:
             raise TooManyPairs(estimate(radius), radius)
         pairs, place = pairs_within(context, points, radius, attempt)
         if pairs.total > 2 * bound:
             raise TooManyPairs(pairs.total, radius)
-        forest = grow_forest(
-            context, kept, points, pairs, place, radius, f"ward{attempt}", context.settings.clusters.most_pairs(0)
-        )
+        forest = grow_forest(context, kept, points, pairs, place, radius, f"ward{attempt}")
         merges = forest.merges
         attempts.append({"radius_rms": radius * unit, "pairs": forest.pairs, "merges": len(merges.height)})
         if forest.cut:
@@ -95,7 +114,7 @@ def join_merges(
             f"clusters: {len(merges.height)} merges within {radius * unit:.1f} grey levels, {count} needed: "
             "larger radius"
         )
-        radius *= 1.1
+        last, radius = radius, radius * 1.1
     raise SettingsError(
         f"the neighbour join found no radius that gives {count} merges of {p} images",
         "Set clusters.regime = cells, or more clusters.",
