@@ -16,6 +16,7 @@ from pathlib import Path
 
 from daskim.errors import SettingsError, SourceError, nearest
 from daskim.kernels.coarse import width
+from daskim.scatter import rows_read
 from daskim.settings import Settings
 from daskim.stages import Need, Size
 from daskim.stages.clusters import choose_regime
@@ -31,8 +32,6 @@ RATES: dict[str, float] = json.loads(Path(__file__).with_name("rates.json").read
 COLUMNS = 3072
 # Pairs that a search finds for each image, of the neighbours that it may keep: measured on CIFAR-10.
 FOUND = 0.5
-# Candidates of the join for each image, and those that one task looks at.
-FOUND_WITHIN, VERIFY = 8, 65_536
 
 
 @dataclass(frozen=True)
@@ -190,16 +189,10 @@ def _clusters(size: Size, settings: Settings, need: Need) -> Work:
     groups = -(-n // GROUP)
     if regime == "join":
         tiles = -(-n // tile_rows(n))
-        # features, sample, sorted tiles, pairs of tiles near one another, candidates, components and centres
-        tasks = (
-            need.blocks
-            + -(-n // 4096)
-            + tiles
-            + tiles * (tiles + 1) // 2
-            + -(-FOUND_WITHIN * n // VERIFY)
-            + 2 * groups
-            + 8
-        )
+        # features, sample, tiles (features read for them), pairs of tiles near one another; then rows read for
+        # components and for centres, and these
+        reads = -(-n // rows_read(4 * k)), 2 * -(-n // rows_read(d * size.itemsize))
+        tasks = need.blocks + -(-n // 4096) + tiles + tiles * (tiles + 1) // 2 + sum(reads) + 2 * groups + 8
         flops = 2.0 * n * d * k + float(n) ** 2 * k / 4
     else:
         cells = settings.clusters.cells or round(n**0.5)

@@ -16,7 +16,7 @@ from daskim.engine import Engine
 from daskim.kept import Kept, gather, take
 from daskim.store import Run, block_bounds
 
-__all__ = ["READ_BYTES", "Scattered", "scatter"]
+__all__ = ["READ_BYTES", "Scattered", "rows_read", "scatter"]
 
 # Bytes of the rows that one task reads, and their number at most.
 READ_BYTES, READ = 100_000_000, 65_536
@@ -46,6 +46,11 @@ class Scattered:
         return np.concatenate(list(self.parts(run)))
 
 
+def rows_read(one: int) -> int:
+    """Rows of so many bytes that one task reads."""
+    return max(1, min(READ, READ_BYTES // max(1, one)))
+
+
 def scatter(
     engine: Engine, stage: str, source: str | Kept, rows: np.ndarray, target: np.ndarray, group: str
 ) -> dict[int, Scattered]:
@@ -66,7 +71,7 @@ def scatter(
     run = engine.run
     array = run.array(source if isinstance(source, str) else "wavelets")
     one = int(np.prod(array.shape[1:])) * array.dtype.itemsize
-    bounds = block_bounds(len(rows), max(1, min(READ, READ_BYTES // max(1, one))))
+    bounds = block_bounds(len(rows), rows_read(one))
     keys = [f"{index:06d}" for index in range(len(bounds))]
     there = run.marked(stage)
     for key, (lo, hi) in zip(keys, bounds):

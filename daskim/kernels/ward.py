@@ -26,6 +26,8 @@ __all__ = ["Merges", "components", "cut", "labels_after", "ward_dense", "ward_he
 
 # Sums over columns are kept in so many parts, as in the compiled form.
 LANES = 16
+# Pairs from which the compiled form is taken: fewer take less than a second without, and compiling takes ten, once.
+COMPILED = 50_000
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def ward_merges(
     values = np.asarray(squared, dtype=np.float64)[inside]
     order = np.lexsort((high, low, values))
     low, high, values = low[order], high[order], values[order]
-    if engine() == "numba":
+    if len(values) >= COMPILED and engine() == "numba":
         from daskim.kernels.compiled import forest as compiled
 
         made, one, two = compiled.grow(

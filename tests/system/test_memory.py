@@ -28,8 +28,8 @@ def promised(source: Path, run: Path, values: dict[str, Any], workers: int) -> d
     [
         (6_000, 32, {"clusters.n_clusters": 0.9, "clusters.lloyd_limit": 0}),
         (2_500, 32, {"clusters.n_clusters": 0.9}),
-        (6_000, 32, {"columns.method": "tsqr", "clusters.n_clusters": 60}),
-        (6_000, 16, {"clusters.n_clusters": 0.3, "clusters.regime": "cells"}),
+        (3_000, 32, {"columns.method": "tsqr", "clusters.n_clusters": 60}),
+        (4_000, 16, {"clusters.n_clusters": 0.3, "clusters.regime": "cells"}),
         (1_500, 96, {"images.size": "96x96", "clusters.n_clusters": 0.9}),
     ],
 )

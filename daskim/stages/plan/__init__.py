@@ -10,6 +10,7 @@ import pandas as pd
 
 from daskim.kept import CACHE_BYTES
 from daskim.plugins import find, similarity_of
+from daskim.scatter import READ_BYTES, rows_read
 from daskim.settings import Settings
 from daskim.similarities import decided_bytes
 from daskim.stages import Context, Need, Size, Stage
@@ -79,11 +80,11 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     if similarity is not None:
         asked = decided_bytes(similarity) + (0 if similarity.of == "pixels" else 8 * rows * size.columns)
     return Need(
-        blocks=max(1, -(-size.n // rows) // 8),
-        read=size.n * size.pixels // 8,
-        write=300 * size.n,
+        blocks=max(1, -(-size.n // rows) // 8) + -(-size.n // rows_read(size.pixels)) // 4 + 1,
+        read=size.n * size.pixels // 4,
+        write=(300 + size.pixels // 4) * size.n,
         process=CACHE_BYTES,
-        task=rows * (size.pixels + 2 * row) + 2**20 * 24 + asked,
+        task=max(rows * (size.pixels + 2 * row) + 2**20 * 24 + asked, 2 * READ_BYTES),
         driver=ROW_BYTES * size.n,
     )
 
@@ -93,7 +94,7 @@ def _need_of_pairs(size: Size, settings: Settings, workers: int) -> Need:
     looks = settings.clusters.verify == "none" or settings.plan.max_rms is not None
     links = min(LINKS * size.n, size.n * (size.n - 1) // 2, settings.candidates.most_pairs(size.n))
     return Need(
-        blocks=max(1, -(-size.n // rows) // 8) if looks else 1,
+        blocks=max(1, -(-size.n // rows) // 8) + -(-size.n // rows_read(size.pixels)) // 4 + 1 if looks else 1,
         read=size.n * size.pixels // 8 if looks else 0,
         write=300 * size.n,
         process=CACHE_BYTES if looks else 0,
