@@ -135,7 +135,7 @@ def _steps(stage: str, blocks: Path, start: float, end: float, seen: Watched) ->
     ends: dict[str, float] = {}
     with os.scandir(blocks) as scan:
         for entry in scan:
-            step = re.split(r"[0-9]", entry.name, maxsplit=1)[0].rstrip("-")
+            step = re.split(r"[0-9]", entry.name.removesuffix(".json"), maxsplit=1)[0].rstrip("-")
             ends[step] = max(ends.get(step, 0.0), entry.stat().st_mtime)
     found, before = {}, start
     for step, last in sorted(ends.items(), key=lambda item: item[1]):
