@@ -235,7 +235,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     if choose_regime(settings, size.n, size.n_clusters)[0] == "cells":
         # the largest component takes all rows that it may, and most of them are merged
         process += part * m * 8
-    held = 100 * min(BATCH, 64 * size.n)  # pairs, and their components
+    held = 160 * min(BATCH, 64 * size.n)  # pairs, and their components
     lloyd = 0
     if float(size.n) * size.n_clusters * m <= settings.clusters.lloyd_limit or size.n_clusters * 50 <= size.n:
         lloyd = 8 * size.n_clusters * m * (-(-size.n // CHUNK) + 4) + 12 * min(size.n, CHUNK * workers) * m
