@@ -107,8 +107,7 @@ def grow(points, weights, starts, others, values, first, low, high, bound):  # t
                 mark[third] = -1
                 result = top / (size[x] + size[y] + s)
             else:
-                lowest = (size[y] + s) * distance + (size[x] + s) * bound - s * value
-                if lowest > bound * (total + s):
+                if _beyond(size[y], size[x], s, distance, value, bound):
                     continue
                 result = _apart(points, centres, slot, third, middle, lanes) * (2.0 * total * s / (total + s))
             if result <= bound:
@@ -120,8 +119,7 @@ def grow(points, weights, starts, others, values, first, low, high, bound):  # t
                 continue
             mark[third] = -1
             s = size[third]
-            lowest = (size[x] + s) * distance + (size[y] + s) * bound - s * value
-            if lowest > bound * (total + s):
+            if _beyond(size[x], size[y], s, distance, value, bound):
                 continue
             result = _apart(points, centres, slot, third, middle, lanes) * (2.0 * total * s / (total + s))
             if result <= bound:
@@ -178,6 +176,12 @@ def _listed(x, starts, others, values, head, entry, after, far, there):  # type:
             count += 1
         t = after[t]
     return names, heights
+
+
+@compiled
+def _beyond(near, other, s, distance, value, bound):  # type: ignore[no-untyped-def]
+    """Whether a neighbour of one part only is too far from both together, whatever lies beyond the bound."""
+    return (near + s) * distance + (other + s) * bound - s * value > bound * (near + other + s)
 
 
 @compiled

@@ -52,8 +52,7 @@ def cell_merges(context: Context, kept: Kept, points: Points, count: int) -> tup
     _, first = np.unique(found[0] * p + found[1], return_index=True)
     found = found[:, first]
     run.save(found, "partial", STAGE, "near.npy")
-    place = np.empty(p, dtype=np.int64)
-    place[box_order(heads(run, context.known.n)[points.rows], LEAF)] = np.arange(p)
+    place = np.argsort(box_order(heads(run, context.known.n)[points.rows], LEAF))
     pairs = Pairs({"near.npy": found.shape[1]})
     forest = grow_forest(context, kept, points, pairs, place, float("inf"), "wardcells")
     merges = forest.merges
@@ -62,14 +61,8 @@ def cell_merges(context: Context, kept: Kept, points: Points, count: int) -> tup
             f"regime cells: the neighbour graph allows {len(merges.height)} merges, {count} are needed",
             "Raise clusters.neighbours or clusters.probes, or lower clusters.cells.",
         )
-    facts = {"cells": cells, "probes": probes, "pairs": int(found.shape[1])}
-    if forest.cut:
-        context.say(
-            f"clusters: {forest.cut:,} points are chained, more than clusters.largest = {settings.largest:,}: cut into "
-            f"parts, {forest.lost:,} of {found.shape[1]:,} pairs are not looked at"
-        )
-        facts |= {"cut_points": forest.cut, "cut_pairs": forest.lost}
-    return merges, facts
+    facts = {"cells": cells, "probes": probes, "pairs": pairs.total}
+    return merges, facts | forest.tell(context, pairs.total, "")
 
 
 def assign(context: Context, points: Points, cells: int, probes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -92,6 +92,16 @@ class Forest:
     cut: int
     lost: int
 
+    def tell(self, context: Context, total: int, within: str) -> dict[str, int]:
+        """Say what was cut, of so many pairs; the facts of it, none where nothing was."""
+        if not self.cut:
+            return {}
+        context.say(
+            f"clusters: {self.cut:,} points are chained{within}, more than clusters.largest = "
+            f"{context.settings.clusters.largest:,}: cut into parts, {self.lost:,} of {total:,} pairs are not looked at"
+        )
+        return {"cut_points": self.cut, "cut_pairs": self.lost}
+
 
 def grow_forest(
     context: Context, kept: Kept, points: Points, pairs: Pairs, place: np.ndarray, radius: float, group: str

@@ -101,13 +101,7 @@ def join_merges(
         forest = grow_forest(context, kept, points, pairs, place, radius, f"ward{attempt}")
         merges = forest.merges
         attempts.append({"radius_rms": radius * unit, "pairs": forest.pairs, "merges": len(merges.height)})
-        if forest.cut:
-            attempts[-1] |= {"cut_points": forest.cut, "cut_pairs": forest.lost}
-            context.say(
-                f"clusters: {forest.cut:,} points are chained within {radius * unit:.1f} grey levels, more than "
-                f"clusters.largest = {context.settings.clusters.largest:,}: cut into parts, {forest.lost:,} of "
-                f"{pairs.total:,} pairs are not looked at"
-            )
+        attempts[-1] |= forest.tell(context, pairs.total, f" within {radius * unit:.1f} grey levels")
         if len(merges.height) >= min(count, p - 1):
             return merges, {"attempts": attempts}
         context.say(
@@ -186,8 +180,7 @@ def pairs_within(context: Context, points: Points, radius: float, attempt: int) 
         run.save(box_order(head, LEAF), "partial", STAGE, "order.npy")
         run.mark(STAGE, "sorted", {})
     order = load(run, "order.npy")
-    place = np.empty(p, dtype=np.int64)
-    place[order] = np.arange(p)
+    place = np.argsort(order)
     tile = np.searchsorted(np.array([hi for _, hi in bounds]), place, side="right")
     rows = scatter(context.engine, STAGE, "features", points.rows, tile, "sorted-read")
     keys = [f"{index:06d}" for index in range(len(bounds))]
