@@ -24,6 +24,9 @@ __all__ = ["Display", "command_app", "exit_code_of", "plain", "print_table", "ru
 # Off a terminal, at most one line about progress in this many seconds.
 LOG_SECONDS = 30.0
 
+# A signal whose exception was dropped is sent again after this many seconds: by then the finalizer has returned.
+AGAIN_SECONDS = 0.05
+
 
 def plain(text: object) -> str:
     """Text that cannot drive a terminal: control and direction characters made visible."""
@@ -130,9 +133,14 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Within it the first SIGTERM ends the work as Ctrl-C does; later ones do not disturb the clean end."""
-    if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
+def _ended_by_signals() -> Iterator[None]:
+    """Within it the first SIGTERM ends the work as Ctrl-C does; later ones do not disturb the clean end.
+
+    A handler raises wherever the main thread happens to be. In a finalizer or the callback of a weak reference Python
+    reports the exception and drops it, and the work would go on: such a signal is sent once more.
+    """
+    main = threading.main_thread()
+    if threading.current_thread() is not main:  # only there may a handler be set
         yield
         return
 
@@ -140,10 +148,24 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
+    def dropped(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt) or main.ident is None:
+            report(unraisable)
+            return
+        number = signal.SIGINT
+        if issubclass(unraisable.exc_type, Terminated):
+            number = signal.SIGTERM
+            signal.signal(signal.SIGTERM, end)
+        again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main.ident, number))
+        again.daemon = True
+        again.start()
+
+    report, sys.unraisablehook = sys.unraisablehook, dropped
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
+        sys.unraisablehook = report
         if signal.getsignal(signal.SIGTERM) is end:  # else it came, and the process has only its last words to say
             signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
@@ -160,7 +182,7 @@ def exit_code_of(error: BaseException) -> int:
 def run_command(work: Callable[[], int], *, as_json: bool) -> int:
     """Run a command's work; its exit code. Errors that a user can act on are told without a traceback."""
     try:
-        with _ended_by_sigterm():
+        with _ended_by_signals():
             return work()
     except DaskimError as error:
         if as_json:

@@ -66,6 +66,40 @@ def test_the_handler_is_there_only_while_a_command_works() -> None:
     assert issubclass(Terminated, KeyboardInterrupt)
 
 
+class Finalized:
+    """Gets a signal while it is finalized, where Python drops what the handler raises."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def work() -> int:
+        Finalized(number)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+        raise AssertionError("the signal was lost")
+
+    hook = sys.unraisablehook
+    try:
+        assert run_command(work, as_json=False) == code
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert sys.unraisablehook is hook
+    assert "ignored" not in capsys.readouterr().err
+
+
 def test_in_another_thread_a_command_runs_without_it() -> None:
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(run_command(lambda: 0, as_json=False)))
