@@ -20,7 +20,7 @@ from daskim.scatter import rows_read
 from daskim.settings import Settings
 from daskim.stages import Need, Size
 from daskim.stages.clusters import choose_regime
-from daskim.stages.clusters.join import tile_rows
+from daskim.stages.clusters.join import MANY, tile_rows
 from daskim.stages.clusters.points import GROUP
 
 __all__ = ["RATES", "Estimate", "Prices", "Work", "estimate", "rates_of", "total", "work_of"]
@@ -193,7 +193,8 @@ def _clusters(size: Size, settings: Settings, need: Need) -> Work:
         # components and for centres, and these
         reads = -(-n // rows_read(4 * k)), 2 * -(-n // rows_read(d * size.itemsize))
         tasks = need.blocks + -(-n // 4096) + tiles + tiles * (tiles + 1) // 2 + sum(reads) + 2 * groups + 8
-        flops = 2.0 * n * d * k + float(n) ** 2 * k / 4
+        # of more than MANY images the pairs within the radius are bounded by an image, and so are the rows compared
+        flops = 2.0 * n * d * k + float(n) * min(n, MANY) * k / 4
     else:
         cells = settings.clusters.cells or round(n**0.5)
         tasks = need.blocks + groups + (max(cells, -(-n // 4096)) if regime == "cells" else 0) + 8

@@ -29,16 +29,19 @@ from daskim.pipeline import settled, size_of, stages_of
 from daskim.settings import from_toml
 from tests.bench import Options
 from tests.bench.context import machine
+from tests.bench.growth import PLACES
 from tests.bench.inputs import shards, source
 from tests.bench.made_photos import made_photographs
-from tests.bench.scheduler import seconds_per_task
+from tests.bench.scheduler import counted, seconds_per_task
 from tests.bench.table import Table
 
-__all__ = ["Measured", "fitted", "measure"]
+__all__ = ["Measured", "fitted", "kept", "measure"]
 
 SIZES = (2000, 8000)
 METHODS = ("wavelet", "similarity")
 WORKERS = 2
+LOCAL = "-".join(PLACES["local"]).replace("--", "")
+LAKE_BYTES = 900  # of an image of a synthetic lake
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Measured:
     work: Work
     core_seconds: float
     seconds: float
-    tasks: int
+    tasks: int | None  # of a run that `growth` has kept nobody counted them
 
     @property
     def amounts(self) -> dict[str, float]:
@@ -62,6 +65,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=None, metavar="N", help="[2000 8000] images of the runs"
     )
+    parser.add_argument("--grown", type=Path, metavar="FOLDER", help="that `growth --folder` left: its runs count too")
     parser.add_argument("--rates-file", type=Path, metavar="FILE", help="where the rates go, for reduce --plan --rates")
 
 
@@ -85,6 +89,17 @@ def measure(n: int, method: str) -> list[Measured]:
             took = (seal["cpu_seconds"], seal["seconds"], seal["blocks"])
             found.append(Measured(method, stage.name, n, work, *took))
     return found
+
+
+def kept(folder: Path | None, method: str) -> dict[int, list[Measured]]:
+    """By n, the runs on synthetic lakes that `growth --folder` has kept, in two worker processes."""
+    found = {}
+    for path in () if folder is None else folder.glob(f"growth-{method}-*-{LOCAL}-*.json"):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        works = counted(method, told["n"], LAKE_BYTES)
+        stages = [(name, works[name], took["cpu"], took["seconds"]) for name, took in told["stages"].items()]
+        found[told["n"]] = [Measured(method, name, told["n"], *took, None) for name, *took in stages]
+    return dict(sorted(found.items()))
 
 
 def fitted(runs: Sequence[Measured]) -> dict[str, float]:
@@ -117,6 +132,8 @@ def byte_rate(image: float, n: int) -> float:
 def run(options: Options) -> Iterator[Table]:
     sizes = getattr(options.more, "sizes", None) or ((500, 1000) if options.small else SIZES)
     runs = [found for method in METHODS for n in sizes for found in measure(n, method)]
+    grown = {method: kept(getattr(options.more, "grown", None), method) for method in METHODS}
+    runs += [found for lakes in grown.values() for stages in lakes.values() for found in stages]
     rates = fitted(runs)
     rates["images byte"] = byte_rate(rates["images image"], 50 if options.small else 300)
     rates["scheduler task"] = seconds_per_task(tasks=100 if options.small else 1000)
@@ -126,6 +143,9 @@ def run(options: Options) -> Iterator[Table]:
         rates["busy"] = round(min(1.0, median(part.core_seconds / (part.seconds * WORKERS) for part in shared)), 3)
     rates = {name: float(f"{value:.3g}") for name, value in rates.items()}
     facts: dict[str, Any] = {"data": source(), "n": " and ".join(f"{n:,}" for n in sizes), "workers": WORKERS}
+    for method, lakes in grown.items():
+        if lakes:
+            facts[f"lakes, {method}"] = " and ".join(f"{n:,}" for n in lakes)
     table = Table(
         "calibrate: seconds of one core for one of each", facts, ["rate", "here", "built in", "here / built in"]
     )

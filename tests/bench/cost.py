@@ -10,7 +10,7 @@ from typing import Any
 from daskim.cost import Prices, estimate, rates_of
 from daskim.stages import Need
 from tests.bench import Options
-from tests.bench.calibrate import METHODS, WORKERS, Measured, measure
+from tests.bench.calibrate import METHODS, WORKERS, Measured, kept, measure
 from tests.bench.inputs import source
 from tests.bench.table import Table
 
@@ -19,6 +19,7 @@ SIZES = (5_000, 20_000, 50_000)
 
 def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=None, metavar="N", help="[5000 20000 50000] images")
+    parser.add_argument("--grown", type=Path, metavar="FOLDER", help="that `growth --folder` left: its runs as well")
     parser.add_argument("--rates", type=Path, metavar="FILE", help="of `calibrate`, in place of the built-in rates")
 
 
@@ -27,12 +28,16 @@ def run(options: Options) -> Iterator[Table]:
     path = getattr(options.more, "rates", None)
     rates = rates_of(None if path is None else path.read_text(encoding="utf-8"))
     for method in METHODS:
-        yield compared(method, {n: measure(n, method) for n in sizes}, rates, path is not None)
+        facts = {"workers": WORKERS, "rates": "built in" if path is None else "of this machine"}
+        runs = {n: measure(n, method) for n in sizes}
+        yield compared(method, runs, rates, {"data": source(), **facts})
+        lakes = kept(getattr(options.more, "grown", None), method)
+        if lakes:
+            yield compared(f"{method}, lakes", lakes, rates, {"data": "synthetic lakes", **facts})
 
 
-def compared(method: str, runs: dict[int, list[Measured]], rates: dict[str, float], own: bool) -> Table:
-    facts: dict[str, Any] = {"data": source(), "workers": WORKERS, "rates": "of this machine" if own else "built in"}
-    table = Table(f"cost: {method}, core seconds foretold and measured", facts, ["stage"])
+def compared(title: str, runs: dict[int, list[Measured]], rates: dict[str, float], facts: dict[str, Any]) -> Table:
+    table = Table(f"cost: {title}, core seconds foretold and measured", facts, ["stage"])
     for n in runs:
         table.columns += [f"{n:,} foretold", "measured", "error", "tasks", "at most"]
     first = next(iter(runs.values()))
@@ -43,7 +48,7 @@ def compared(method: str, runs: dict[int, list[Measured]], rates: dict[str, floa
         for n, stages in runs.items():
             part = stages[at]
             told = estimate(part.work, nothing, prices, rates)
-            values = (told.core_seconds, part.core_seconds, told.seconds, part.seconds, part.tasks, told.tasks)
+            values = (told.core_seconds, part.core_seconds, told.seconds, part.seconds, part.tasks or 0, told.tasks)
             sums[n] = [total + value for total, value in zip(sums[n], values)]
             row += [told.core_seconds, part.core_seconds, _error(told.core_seconds, part.core_seconds)]
             row += [part.tasks, told.tasks]
@@ -51,7 +56,7 @@ def compared(method: str, runs: dict[int, list[Measured]], rates: dict[str, floa
     cores, clock = ["all, core seconds"], ["all, by the clock"]
     for n in runs:
         told, took, seconds, wall, tasks, most = sums[n]
-        cores += [told, took, _error(told, took), int(tasks), int(most)]
+        cores += [told, took, _error(told, took), int(tasks) or None, int(most)]
         clock += [seconds, wall, _error(seconds, wall), None, None]
     table.rows += [cores, clock]
     return table

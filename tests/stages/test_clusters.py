@@ -13,7 +13,7 @@ import daskim
 from daskim import scatter
 from daskim.errors import BadInputs, SettingsError
 from daskim.settings import Settings
-from daskim.stages.clusters import centres, choose_regime, features, forest, join, wanted_clusters
+from daskim.stages.clusters import centres, choose_regime, features, forest, join, pairs, wanted_clusters
 from daskim.synthetic import planted_families
 
 Reduce = Callable[..., daskim.FinishedRun]
@@ -278,7 +278,7 @@ def test_tiles_blocks_and_bounds_do_not_change_the_clusters(reduce_arrays: Reduc
     }
     plain = reduce_arrays(images, **asked)
     monkeypatch.setattr(join, "TILE", 1024)
-    monkeypatch.setattr(forest, "BATCH", 40)
+    monkeypatch.setattr(pairs, "BATCH", 40)
     monkeypatch.setattr(forest, "GROUP", 50)
     monkeypatch.setattr(scatter, "READ", 100)
     monkeypatch.setattr(centres, "TASK", 60)
@@ -316,6 +316,7 @@ def test_a_chain_longer_than_a_task_may_hold_is_cut_and_said(reduce_arrays: Redu
     told = cut.summary["clusters"]["attempts"][-1]
     assert told["cut_points"] > 100
     assert told["cut_pairs"] > 0
+    assert 0 < told["cut_beyond_rms"] < told["radius_rms"]
     assert any("clusters.largest = 100" in note for note in cut.summary["notes"])
     sizes = np.bincount(cut.clusters["cluster"])
     assert sizes.max() <= 100

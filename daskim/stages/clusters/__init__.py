@@ -17,9 +17,10 @@ from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.clusters import features as features_step
 from daskim.stages.clusters.cells import cell_merges
 from daskim.stages.clusters.centres import write_centres
-from daskim.stages.clusters.forest import BATCH, DENSE_POINTS, PAIRS
+from daskim.stages.clusters.forest import DENSE_POINTS, PAIRS
 from daskim.stages.clusters.join import TooManyPairs, join_merges, tile_rows
 from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_from_features
+from daskim.stages.clusters.pairs import BATCH
 from daskim.stages.clusters.per_class import class_labels
 from daskim.stages.clusters.points import GROUP, Points, energy_share, points_of
 from daskim.stages.clusters.points import STAGE as NAME
@@ -134,7 +135,7 @@ def _cluster(
             facts.update(regime="cells", why=f"{what}, more than {bound}")
             regime = "cells"
     if regime == "cells":
-        merges, more = cell_merges(context, kept, points, count)
+        merges, more = cell_merges(context, kept, points, count, unit)
     facts.update(more)
     name, more = _cut(context, points, merges, count, near, unit)
     facts.update(more)
@@ -252,7 +253,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name=NAME,
-    version=3,  # 3: a chain of more than clusters.largest points is cut
+    version=4,  # 3: a chain of more than clusters.largest points is cut; 4: where its points are farthest apart
     reads=("images", "wavelets", "columns", "spectrum"),
     settings=tuple(f"clusters.{key}" for key in Clusters.model_fields if key not in ("by", "verify")),
     leaves=("tables/clusters", "tables/centres", "arrays/features"),

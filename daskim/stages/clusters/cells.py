@@ -17,8 +17,9 @@ from daskim.kernels.ward import Merges, ward_heights
 from daskim.lloyd import dask_ml_steps
 from daskim.stages import Context
 from daskim.stages.clusters.features import LEAF, heads
-from daskim.stages.clusters.forest import Pairs, all_squared, grow_forest
+from daskim.stages.clusters.forest import all_squared, grow_forest
 from daskim.stages.clusters.lloyd import CHUNK, nearest_cells, seeds_from_features
+from daskim.stages.clusters.pairs import Pairs
 from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run
 
@@ -28,7 +29,7 @@ __all__ = ["cell_merges"]
 CELL_ROWS = 4096
 
 
-def cell_merges(context: Context, kept: Kept, points: Points, count: int) -> tuple[Merges, dict[str, Any]]:
+def cell_merges(context: Context, kept: Kept, points: Points, count: int, unit: float) -> tuple[Merges, dict[str, Any]]:
     """At least `count` Ward merges on the neighbour graph of the cells; the lowest first."""
     run, settings = context.run, context.settings.clusters
     p = len(points.rows)
@@ -53,7 +54,7 @@ def cell_merges(context: Context, kept: Kept, points: Points, count: int) -> tup
     found = found[:, first]
     run.save(found, "partial", STAGE, "near.npy")
     place = np.argsort(box_order(heads(run, context.known.n)[points.rows], LEAF))
-    pairs = Pairs({"near.npy": found.shape[1]})
+    pairs = Pairs({"near.npy": found.shape[1]}, float(np.sqrt(found[2].max(initial=0.0))))
     forest = grow_forest(context, kept, points, pairs, place, float("inf"), "wardcells")
     merges = forest.merges
     if len(merges.height) < min(count, p - 1):
@@ -62,7 +63,7 @@ def cell_merges(context: Context, kept: Kept, points: Points, count: int) -> tup
             "Raise clusters.neighbours or clusters.probes, or lower clusters.cells.",
         )
     facts = {"cells": cells, "probes": probes, "pairs": pairs.total}
-    return merges, facts | forest.tell(context, pairs.total, "")
+    return merges, facts | forest.tell(context, pairs.total, "", unit)
 
 
 def assign(context: Context, points: Points, cells: int, probes: int) -> tuple[np.ndarray, np.ndarray]:

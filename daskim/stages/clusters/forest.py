@@ -6,7 +6,6 @@ the radius is found out where the rows are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +16,15 @@ from daskim.kernels.neighbours import squared_distances
 from daskim.kernels.ward import Merges, components, ward_dense, ward_heights, ward_merges
 from daskim.scatter import Scattered, scatter
 from daskim.stages import Context
+from daskim.stages.clusters.cuts import cut_components
+from daskim.stages.clusters.pairs import Pairs
 from daskim.stages.clusters.points import GROUP, STAGE, Points, load
 from daskim.store import Run
 
 __all__ = [
-    "BATCH",
     "DENSE_PAIRS",
     "DENSE_POINTS",
     "Forest",
-    "Pairs",
     "all_squared",
     "grow_forest",
     "whole_forest",
@@ -37,38 +36,6 @@ DENSE_POINTS = 5000
 DENSE_PAIRS = 200_000
 # Pairs that one task may hold, for each point that it may.
 PAIRS = 128
-# Pairs that the driver holds at a time, at least.
-BATCH = 4_000_000
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Pairs of points that tasks left in files.
-
-    Attributes
-    ----------
-    counts : dict of str to int
-        Pairs in each file: an array of (2, count) positions a < b of candidates, or of (3, count) with squared Ward
-        heights of pairs that are known to be within the radius.
-    """
-
-    counts: dict[str, int]
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
-    def batches(self, run: Run) -> Iterator[np.ndarray]:
-        """All of them, some files at a time."""
-        held: list[np.ndarray] = []
-        for name, count in self.counts.items():
-            if count:
-                held.append(load(run, name))
-            if sum(part.shape[1] for part in held) >= BATCH:
-                yield np.concatenate(held, axis=1)
-                held = []
-        if held:
-            yield np.concatenate(held, axis=1)
 
 
 @dataclass(frozen=True)
@@ -85,22 +52,27 @@ class Forest:
         Points of components that were too large for one task, and cut.
     lost : int
         Pairs across such cuts.
+    near : float
+        None of them has a height of at most this; infinite where nothing was cut.
     """
 
     merges: Merges
     pairs: int
     cut: int
     lost: int
+    near: float
 
-    def tell(self, context: Context, total: int, within: str) -> dict[str, int]:
-        """Say what was cut, of so many pairs; the facts of it, none where nothing was."""
+    def tell(self, context: Context, total: int, within: str, unit: float) -> dict[str, int | float]:
+        """Say what was cut, of so many pairs; the facts of it, none where nothing was. `unit` as for `join_merges`."""
         if not self.cut:
             return {}
+        near = self.near * unit
         context.say(
             f"clusters: {self.cut:,} points are chained{within}, more than clusters.largest = "
-            f"{context.settings.clusters.largest:,}: cut into parts, {self.lost:,} of {total:,} pairs are not looked at"
+            f"{context.settings.clusters.largest:,}: cut into parts, {self.lost:,} of {total:,} pairs left out "
+            f"(none within {near:.1f})"
         )
-        return {"cut_points": self.cut, "cut_pairs": self.lost}
+        return {"cut_points": self.cut, "cut_pairs": self.lost, "cut_beyond_rms": near}
 
 
 def grow_forest(
@@ -109,7 +81,7 @@ def grow_forest(
     """Ward merges of all components of the graph of pairs, each component whole in one task; lowest first.
 
     A component of more points than `clusters.largest`, or of more than `PAIRS` pairs for each of so many, is cut into
-    equal parts of points that follow one another in the order of `place`; no merge is made across a cut.
+    parts, so that the nearest points stay together (`cut_components`); no merge is made across a cut.
 
     Parameters
     ----------
@@ -124,9 +96,7 @@ def grow_forest(
         mine = components(len(points.rows), label[part[0].astype(np.int64)], label[part[1].astype(np.int64)])
         label = mine[label]
     whole = label
-    label = _cut(label, np.bincount(label), most, place)
-    while (inside := _inside(run, pairs, label)).max(initial=0) > PAIRS * most:
-        label = _cut(label, inside, PAIRS * most, place)
+    label, near = cut_components(run, pairs, label, most, PAIRS * most, place)
     cut = int((np.bincount(whole)[whole] > np.bincount(label)[label]).sum())
     used = np.flatnonzero(np.bincount(label)[label] > 1)
     name, mine = np.unique(label[used], return_inverse=True)
@@ -154,28 +124,7 @@ def grow_forest(
     calls = [(rows[t], files[t], radius, group) for t in range(len(keys))]
     infos = context.engine.each(STAGE, group, keys, calls, forest_task)
     merges = lowest_first([load(run, f"{group}-out-{key}.npy") for key in keys])
-    return Forest(merges, sum(info["pairs"] for info in infos), cut, lost)
-
-
-def _cut(label: np.ndarray, load: np.ndarray, most: int, place: np.ndarray) -> np.ndarray:
-    """Labels of components after each has been cut into so many parts that its load is spread, `most` on each."""
-    label, free = label.copy(), len(load)
-    for c in np.flatnonzero(load > most).tolist():
-        mine = np.flatnonzero(label == c)
-        mine = mine[np.argsort(place[mine], kind="stable")]
-        for part in np.array_split(mine, min(len(mine), -(-int(load[c]) // most)))[1:]:
-            label[part] = free
-            free += 1
-    return label
-
-
-def _inside(run: Run, pairs: Pairs, label: np.ndarray) -> np.ndarray:
-    """Pairs inside each component; shape (labels,)."""
-    count = np.zeros(int(label.max(initial=-1)) + 1, dtype=np.int64)
-    for part in pairs.batches(run):
-        mine = label[part[0].astype(np.int64)]
-        count += np.bincount(mine[mine == label[part[1].astype(np.int64)]], minlength=len(count))
-    return count
+    return Forest(merges, sum(info["pairs"] for info in infos), cut, lost, near * pairs.reach)
 
 
 def _packed(sizes: np.ndarray) -> np.ndarray:

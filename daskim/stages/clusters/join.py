@@ -17,10 +17,10 @@ from daskim.stages.clusters.features import LEAF, heads
 from daskim.stages.clusters.forest import (
     DENSE_PAIRS,
     DENSE_POINTS,
-    Pairs,
     grow_forest,
     whole_forest,
 )
+from daskim.stages.clusters.pairs import Pairs, level_file, levels_of
 from daskim.stages.clusters.points import STAGE, Points, load
 from daskim.store import Run, block_bounds
 
@@ -37,6 +37,8 @@ TILE, MOST_TILE = 8192, 32_768
 # Points above which the radius is bounded by the pairs that may be kept. Below, images are looked up in cells instead,
 # which would take hours.
 MANY = 250_000
+# Pairs whose levels are worked out at a time, whose features (4 MB) stay in the cache.
+LEVELLED = 2048
 # Attempts with a radius before the full tree of a set that is small enough for it.
 TRIES = 2
 
@@ -101,7 +103,7 @@ def join_merges(
         forest = grow_forest(context, kept, points, pairs, place, radius, f"ward{attempt}")
         merges = forest.merges
         attempts.append({"radius_rms": radius * unit, "pairs": forest.pairs, "merges": len(merges.height)})
-        attempts[-1] |= forest.tell(context, pairs.total, f" within {radius * unit:.1f} grey levels")
+        attempts[-1] |= forest.tell(context, pairs.total, f" within {radius * unit:.1f} grey levels", unit)
         if len(merges.height) >= min(count, p - 1):
             return merges, {"attempts": attempts}
         context.say(
@@ -195,7 +197,8 @@ def pairs_within(context: Context, points: Points, radius: float, attempt: int) 
     keys = [f"{i:04d}-{j:04d}" for i, j in near]
     pairs = [(i, j, bounds[i][0], bounds[j][0], radius, f"tile{attempt}") for i, j in near]
     infos = context.engine.each(STAGE, f"tile{attempt}", keys, pairs, tile_candidates)
-    return Pairs({f"tile{attempt}-{key}.npy": int(info["candidates"]) for key, info in zip(keys, infos)}), place
+    counts = {f"tile{attempt}-{key}.npy": int(info["candidates"]) for key, info in zip(keys, infos)}
+    return Pairs(counts, radius), place
 
 
 def tile_rows(p: int) -> int:
@@ -217,9 +220,17 @@ def tile_candidates(
 ) -> dict[str, Any]:
     """Pairs of positions of two tiles, which begin at `first` and `second`, whose lower bound is within the radius."""
     block = load(run, f"tile-{left:06d}.npy")
-    i, j = candidate_pairs(block, None if left == right else load(run, f"tile-{right:06d}.npy"), radius)
+    other = block if left == right else load(run, f"tile-{right:06d}.npy")
+    i, j = candidate_pairs(block, None if left == right else other, radius)
+    level = np.empty(len(i), dtype=np.uint8)
+    for start in range(0, len(i), LEVELLED):
+        part = slice(start, start + LEVELLED)
+        difference = block[i[part]] - other[j[part]]
+        level[part] = levels_of(np.einsum("ij,ij->i", difference, difference), radius)
+    name = f"{group}-{key}.npy"
+    run.save(level, "partial", STAGE, level_file(name))
     order = load(run, "order.npy")
     a, b = order[i + first], order[j + second]
     small = np.int32 if len(order) < 2**31 else np.int64
-    run.save(np.stack([np.minimum(a, b), np.maximum(a, b)]).astype(small), "partial", STAGE, f"{group}-{key}.npy")
+    run.save(np.stack([np.minimum(a, b), np.maximum(a, b)]).astype(small), "partial", STAGE, name)
     return {"candidates": len(a)}
