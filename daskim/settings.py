@@ -163,7 +163,7 @@ class Clusters(Section):
         None, ge=1, description="pairs that the neighbour join may keep [20,000,000, or 64 an image where that is more]"
     )
     largest: int = Field(
-        50_000, ge=2, description="points that are merged with one another in one task; a longer chain of them is cut"
+        50_000, ge=2, description="points that are merged in one task; a longer chain is cut in its widest gaps"
     )
     directions: int = Field(256, ge=1, description="principal directions of the join's lower bound")
     cells: int | None = Field(None, ge=1, description="k-means cells of regime cells; by default about sqrt(n)")
