@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from daskim.blocks import BlockCache
+from daskim.release import kept_for_a_stage
 from daskim.store import Run
 
 __all__ = [
@@ -88,6 +89,7 @@ def _cache() -> BlockCache:
     return BlockCache(CACHE_BYTES)
 
 
+@kept_for_a_stage
 def forget() -> None:
     """Empty the cache of this process."""
     _cache().clear()

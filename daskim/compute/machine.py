@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Lock, Thread
 
 import psutil
-import pyarrow as pa
 
-__all__ = ["PeakMemory", "cores", "give_back", "memory_limit"]
+__all__ = ["PeakMemory", "cores", "memory_limit"]
 
 
 def cores() -> int:
@@ -30,15 +28,6 @@ def memory_limit() -> int:
         if text.isdecimal():
             limit = min(limit, int(text))
     return limit
-
-
-def give_back() -> None:
-    """Return memory that this process has freed to the system: that of Arrow, and of the C library (glibc)."""
-    pa.default_memory_pool().release_unused()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        return
 
 
 class PeakMemory:

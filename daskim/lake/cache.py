@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from daskim.release import kept_for_a_stage
+
 __all__ = ["SHARED", "Cache"]
 
 
@@ -64,3 +66,4 @@ class Cache:
 # Blocks that follow one another need the same row group or the next one: a few small ones are enough, and a larger one
 # is kept alone. More would only fill up with what is never asked for again: memory that grows with the source.
 SHARED = Cache(64_000_000)
+kept_for_a_stage(SHARED.clear)

@@ -31,6 +31,7 @@ from tests.bench import Options
 from tests.bench.context import machine
 from tests.bench.growth import PLACES
 from tests.bench.inputs import shards, source
+from tests.bench.jobs import warm
 from tests.bench.made_photos import made_photographs
 from tests.bench.scheduler import counted, seconds_per_task
 from tests.bench.table import Table
@@ -71,6 +72,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def measure(n: int, method: str) -> list[Measured]:
     """Run once, in a process of its own, and read what its seals tell."""
+    warm()
     with TemporaryDirectory() as folder, shards(n) as paths:
         run = Path(folder) / "run"
         words = [sys.executable, "-m", "daskim.jobs.reduce", *paths, "--run", str(run), "--quiet", "--no-report"]

@@ -16,6 +16,7 @@ import numpy as np
 from daskim.synthetic import write_lake
 from tests.bench import Options
 from tests.bench.growing import Grown, Took, grown
+from tests.bench.jobs import warm
 from tests.bench.table import Table, Target
 
 SIZES = (10_000, 50_000, 200_000)
@@ -61,6 +62,7 @@ def run(options: Options) -> Iterator[Table]:
         shard = min(SHARD, sizes[0])
         lake = write_lake(folder / f"lake-{sizes[-1]}", sizes[-1], shard=shard)  # a smaller one is its beginning
         version = int(str(lake.facts["version"]))
+        warm()
         found: dict[str, list[Grown]] = {}
         for n in sizes:
             for job in more.jobs:

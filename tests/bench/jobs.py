@@ -6,18 +6,22 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from daskim.kernels.neighbours import squared_distances
+from daskim.kernels.ward import COMPILED, ward_merges
 from daskim.results import FinishedRun, open_run
+from daskim.synthetic import write_lake
 from tests.bench.sources import Lake
 from tests.bench.truth import Scored, score
 from tests.bench.watch import Watched, cores, watched
 
-__all__ = ["Done", "Job", "JobFailed", "Span", "command", "near_pairs", "once"]
+__all__ = ["Done", "Job", "JobFailed", "Span", "command", "near_pairs", "once", "warm"]
 
 
 class JobFailed(SystemExit):
@@ -78,6 +82,22 @@ class Done:
 def command(inputs: Sequence[str], run: Path, words: Sequence[str]) -> list[str]:
     """The command of a job, without progress and report."""
     return [sys.executable, "-m", "daskim.jobs.reduce", *inputs, "--run", str(run), "--quiet", "--no-report", *words]
+
+
+@lru_cache(maxsize=1)
+def warm() -> None:
+    """Have every kernel of the jobs compiled and kept: the compiler's time is no stage's."""
+    rows = np.random.default_rng(0).integers(0, 255, (400, 64)).astype(np.int16)
+    a, b = np.triu_indices(len(rows), 1)
+    if len(a) < COMPILED:
+        raise AssertionError("too few pairs for the compiled form")
+    ward_merges(rows, np.ones(len(rows)), a, b, squared_distances(rows, rows, a, b), float("inf"))
+    with TemporaryDirectory() as folder:
+        lake = write_lake(Path(folder) / "lake", 2000, shard=2000)
+        for method in ("wavelet", "similarity"):
+            seen = watched(command(lake.files, Path(folder) / method, ["--method", method]))
+            if seen.code:
+                raise JobFailed(f"reduce ended with code {seen.code}:\n{seen.err}")
 
 
 def once(job: Job, lake: Lake, *, count: bool = False) -> Done:

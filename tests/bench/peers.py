@@ -20,7 +20,7 @@ import numpy as np
 from tests.bench import Options
 from tests.bench.environments import PEERS, Unavailable, python_of
 from tests.bench.hamming import by_distance
-from tests.bench.jobs import JobFailed, once
+from tests.bench.jobs import JobFailed, once, warm
 from tests.bench.measured import Measured
 from tests.bench.reduce import BOTH, CORES, job
 from tests.bench.sources import TRAIN, Lake, cifar10, written
@@ -72,6 +72,8 @@ def run(options: Options) -> Iterator[Table]:
     more = options.more
     if more.peers is None:
         raise SystemExit("peers needs --peers FOLDER, where their environments are made and kept")
+    if set(more.contenders) & set(OURS):
+        warm()
     n = options.n or (1000 if options.small else None)
     if "train" in more.tables:
         names = [name for name in more.contenders if name in TRAIN_ONLY]

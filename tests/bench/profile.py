@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.bench import Options
-from tests.bench.jobs import command
+from tests.bench.jobs import command, warm
 from tests.bench.reduce import BOTH, job
 from tests.bench.sources import TRAIN, cifar10
 from tests.bench.table import Table
@@ -66,6 +66,7 @@ def run(options: Options) -> Iterator[Table]:
         found = {raw.path.stem: seconds_of(raw) for raw in more.raw if name in raw.path.stem}
         n = options.n or (1000 if options.small else JOBS[name])
         if more.run or not more.raw:
+            warm()
             with TemporaryDirectory() as folder:
                 found["now"] = seconds_of(record(name, n, more.hertz, Path(folder), more.keep))
         if found:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from tests.bench import Options
-from tests.bench.jobs import Done, Job, once
+from tests.bench.jobs import Done, Job, once, warm
 from tests.bench.measured import Measured
 from tests.bench.sources import TRAIN, Lake, cifar10, photo_folder, synthetic
 from tests.bench.table import Table, Target
@@ -67,6 +67,7 @@ def opened(source: str, n: int | None, more: Namespace) -> AbstractContextManage
 
 
 def run(options: Options) -> Iterator[Table]:
+    warm()
     for source in options.more.source:
         n = SMALL[source] if options.small else options.n
         sizes = {one: BOTH if n is None and (source, one) == ("cifar10", "similarity") else n for one in JOBS}

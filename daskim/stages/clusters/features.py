@@ -11,6 +11,7 @@ import numpy as np
 
 from daskim.kept import Kept, gather, whole_block
 from daskim.kernels.neighbours import PIECE, principal_directions, project
+from daskim.release import kept_for_a_stage
 from daskim.stages import Context
 from daskim.stages.clusters.points import STAGE, load, spread
 from daskim.store import Run, block_bounds
@@ -47,6 +48,9 @@ def _basis(run: Run, token: str) -> _Basis:
         return _Basis(mean, directions, None, ())
     others = np.setdiff1d(np.arange(len(mean)), columns)
     return _Basis(mean, directions, columns, tuple(np.array_split(others, min(GROUPS, len(others)))))
+
+
+kept_for_a_stage(_basis.cache_clear)
 
 
 def make_features(context: Context, kept: Kept, rows: np.ndarray, token: str) -> int:

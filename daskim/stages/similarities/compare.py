@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from daskim.kernels.splits import across
 from daskim.plugins import similarity_of
+from daskim.release import kept_for_a_stage
 from daskim.similarities import NEAR, Parts, Similarity, score, score_images
 from daskim.stages.similarities.pictures import NAME, Shown
 from daskim.store import Run, block_bounds
@@ -103,8 +104,14 @@ class _PartsCache:
             while self.bytes > self.limit and len(self.held) > 1:
                 self.bytes -= _size(self.held.popitem(last=False)[1])
 
+    def clear(self) -> None:
+        with self.lock:
+            self.held.clear()
+            self.bytes = 0
+
 
 _CACHE = _PartsCache(PARTS_BYTES)
+kept_for_a_stage(_CACHE.clear)
 
 
 def _size(parts: Parts) -> int:

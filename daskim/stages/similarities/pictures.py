@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from daskim.kept import Kept, gather, kept_of, take
 from daskim.lake import ImageSpec, standardise_block
+from daskim.release import kept_for_a_stage
 from daskim.stages import Context
 from daskim.statuses import READABLE
 from daskim.store import Run, block_bounds
@@ -62,6 +63,9 @@ class Shown:
 @lru_cache(maxsize=1)
 def _read_rows(run: Run, made: str) -> np.ndarray:
     return run.load("partial", NAME, "read-rows.npy")
+
+
+kept_for_a_stage(_read_rows.cache_clear)
 
 
 def shown(context: Context, of: str, rows: np.ndarray) -> tuple[Shown, np.ndarray]:

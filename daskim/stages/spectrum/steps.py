@@ -22,6 +22,7 @@ from scipy.sparse import csr_array
 
 from daskim.kernels.lanczos import RitzSpectrum, ritz_spectrum
 from daskim.kernels.lanczos_rows import advance, floor_of, signs, state_of, step_of_rows
+from daskim.release import kept_for_a_stage, let_go
 from daskim.stages import Context
 from daskim.stages.spectrum.edges import NAME
 from daskim.stages.spectrum.rows import Rows, load_rows
@@ -141,7 +142,8 @@ class _Operand:
 _OPERAND = _Operand()
 
 
-def _let_go() -> None:
+@kept_for_a_stage
+def _forget() -> None:
     with _OPERAND.lock:
         _OPERAND.clear()
 
@@ -198,8 +200,8 @@ def steps_apart(context: Context, course: Course) -> None:
         run.save(np.stack([alpha, size]), "partial", NAME, course.numbers(done))
         forget(run, course, done - 1)
     _finish(context, course, token, alpha, size)
-    _let_go()
-    context.engine.place.everywhere(_let_go)
+    let_go()
+    context.engine.place.everywhere(let_go)
 
 
 def step_in_tasks(
