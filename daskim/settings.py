@@ -215,6 +215,12 @@ class Candidates(Section):
         0.75, gt=0.0, lt=1.0, description="lsh: pairs whose sets are as alike as this are to be found"
     )
     recall: float = Field(0.9, gt=0.0, lt=1.0, description="lsh: with this probability")
+    least_jaccard: float = Field(
+        0.5,
+        ge=0.0,
+        lt=1.0,
+        description="lsh: of the pairs that share a band those are left out whose sets are estimated less alike",
+    )
     crop_signatures: bool = Field(False, description="lsh: the centre crops have signatures too, and are looked up")
     bucket: int = Field(64, ge=2, description="lsh: images of one bucket above which it becomes a star")
     sample: int = Field(

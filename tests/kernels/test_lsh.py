@@ -396,3 +396,41 @@ def test_the_parts_together() -> None:
         found = lsh.band_pairs_between(plain[:, part], turned[:, part], cap=100)
         mirrored |= set(zip(found.a.tolist(), found.b.tolist()))
     assert {(a, a + 200) for a in range(100)} | {(a + 200, a) for a in range(100)} <= mirrored
+
+
+class TestSketches:
+    @settings(max_examples=40, deadline=None)
+    @given(st.integers(1, 140), st.integers(0, 2**32 - 1))
+    def test_agreement_is_the_number_of_equal_bits(self, count: int, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        values = random.integers(0, 2**32, (2, 9, count), dtype=U4)
+        values[1, :, ::3] = values[0, :, ::3]
+        left, right = lsh.sketches(values)
+        assert left.dtype == np.uint8
+        assert left.shape == (9, -(-count // 8))
+        i, j = random.integers(0, 9, (2, 30))
+        bits = [(side * U4(0x9E3779B1)) >> U4(31) for side in values]
+        expected = (bits[0][i] == bits[1][j]).sum(axis=1)
+        np.testing.assert_array_equal(lsh.agreement(left, i, right, j, count), expected)
+        np.testing.assert_array_equal(lsh.agreement(left, i, left, i, count), np.full(30, count))
+
+    @pytest.mark.parametrize("shared", [0, 10, 20, 30, 36])
+    def test_it_tells_the_similarity(self, shared: int) -> None:
+        """Sets of 40 of which some are shared: K (1 + J) / 2 of K bits are equal, within what chance allows."""
+        random = np.random.default_rng(shared)
+        sets = np.array([random.permutation(2048)[: 80 - shared] for _ in range(300)])
+        table = lsh.signature_table(2048, 128, 1)
+        left, right = (lsh.sketches(lsh.signatures(tokens, table)) for tokens in (sets[:, :40], sets[:, 40 - shared :]))
+        found = lsh.agreement(left, np.arange(300), right, np.arange(300), 128)
+        jaccard = shared / (80 - shared)
+        share = (1 + jaccard) / 2
+        assert abs(found.mean() / 128 - share) < 5 * np.sqrt(share * (1 - share) / 128 / 300) + 0.004
+        assert found.std() < 1.5 * np.sqrt(128 * share * (1 - share)) + 0.5
+
+    def test_pairs_alike_are_kept(self) -> None:
+        bands = lsh.choose_bands(0.75, 0.9, 60_000)
+        least = lsh.least_agreement(0.5, bands.permutations)
+        assert least == 96
+        assert bands.recall * 0.999 < lsh.kept_recall(bands, 0.75, least) <= bands.recall
+        assert lsh.least_agreement(0.0, 128) == 0
+        assert lsh.kept_recall(bands, 0.75, 0) == bands.recall

@@ -13,7 +13,7 @@ from planted_pairs import UP_TO_PAIRS, Driven, all_of, drive, pairs_of, planted_
 
 from daskim.errors import BlockFailed, SettingsError
 from daskim.kernels.coarse import forms, luma
-from daskim.kernels.lsh import EMPTY, signed_top_coefficients
+from daskim.kernels.lsh import EMPTY, least_agreement, signed_top_coefficients, sketches
 from daskim.stages import candidates as module
 from daskim.stages.candidates import bands as bands_module
 from daskim.stages.candidates import cells as cells_module
@@ -22,7 +22,7 @@ from daskim.synthetic import planted_families
 
 UP_TO_CANDIDATES = UP_TO_PAIRS[:-1]
 JOIN = {"candidates__method": "join"}
-LSH = {"candidates__method": "lsh"}
+LSH = {"candidates__method": "lsh", "candidates__least_jaccard": 0.0}  # what shares a band, and all of it
 
 
 def candidates_of(folder: Path, images: Any, **values: Any) -> Driven:
@@ -146,7 +146,7 @@ class TestAll:
 def test_sources_are_right(families: np.ndarray, of_families: Driven, tmp_path: Path) -> None:
     """The union is that of both, and each pair says which of them found it."""
     join = pairs_of(candidates_of(tmp_path / "join", families, **JOIN).table("candidates"))
-    lsh = pairs_of(candidates_of(tmp_path / "lsh", families, **LSH).table("candidates"))
+    lsh = pairs_of(candidates_of(tmp_path / "lsh", families, candidates__method="lsh").table("candidates"))
     assert min(len(join - lsh), len(lsh & join)) > 10
     expected = {pair: "+".join(["join"] * (pair in join) + ["lsh"] * (pair in lsh)) for pair in join | lsh}
     table = of_families.table("candidates")
@@ -270,6 +270,29 @@ class TestBands:
             assert {(k, 300 + k) for k in range(40)} <= expected
         assert len(expected) > 40
         assert pairs_of(found.table("candidates")) == expected
+
+    def test_pairs_of_other_signatures_are_left_out(self, families: np.ndarray, tmp_path: Path) -> None:
+        """Of the pairs that share a band, in each form, those whose bits are equal as often as is asked for."""
+        every = candidates_of(tmp_path / "all", families, **LSH)
+        facts, signatures = every.facts["candidates"], every.run.array("signatures")[:]
+        count = facts["permutations"]
+        forms = signatures.reshape(len(families), 2, count)
+        least, bits = least_agreement(0.5, count), np.unpackbits(sketches(forms), axis=2)[:, :, :count]
+        shape = (facts["bands"], facts["band_rows"])
+
+        def alike(a: int, b: int) -> bool:
+            for x, y, form in ((a, b, 0), (a, b, 1), (b, a, 1)):
+                equal = forms[x, 0] == forms[y, form]
+                met = equal[: shape[0] * shape[1]].reshape(shape).all(axis=1).any()
+                if met and (bits[x, 0] == bits[y, form]).sum() >= least:
+                    return True
+            return False
+
+        found = candidates_of(tmp_path / "few", families, candidates__method="lsh")
+        kept, met = pairs_of(found.table("candidates")), pairs_of(every.table("candidates"))
+        assert kept == {pair for pair in met if alike(*pair)}
+        assert 0 < len(kept) < len(met)
+        assert found.facts["candidates"]["met"] == facts["met"] >= len(met)
 
     def test_signatures_are_those_of_datasketch(self, families: np.ndarray, tmp_path: Path) -> None:
         found = candidates_of(tmp_path, families[:20], **LSH, candidates__coefficients=25, candidates__seed=3)

@@ -24,9 +24,9 @@ def test_after_a_run_nothing_is_kept(planted: Any, tmp_path: Path, monkeypatch: 
 
     before = compare._PartsCache.put
     monkeypatch.setattr(compare._PartsCache, "put", put)
-    daskim.reduce(str(source), tmp_path / "run", method="similarity", report=False)
+    daskim.reduce(str(source), run=tmp_path / "run", settings={"method": "similarity"})
     assert most > 0
     assert compare._CACHE.bytes == 0
     assert not compare._CACHE.held
     assert not SHARED._entries
-    assert not kept._cache()._blocks
+    assert not kept._cache().held

@@ -11,6 +11,7 @@ from daskim.kernels.lsh.bands import Pairs, band_keys, band_pairs, band_pairs_be
 from daskim.kernels.lsh.choice import Bands, choose_bands, hit_probability
 from daskim.kernels.lsh.index import Index
 from daskim.kernels.lsh.minhash import EMPTY, SCHEME, permutations, signature_table, signatures
+from daskim.kernels.lsh.sketch import agreement, kept_recall, least_agreement, sketches
 from daskim.kernels.lsh.tokens import mirrored_tokens, signed_top_coefficients
 
 __all__ = [
@@ -19,14 +20,18 @@ __all__ = [
     "Bands",
     "Index",
     "Pairs",
+    "agreement",
     "band_keys",
     "band_pairs",
     "band_pairs_between",
     "choose_bands",
     "hit_probability",
+    "kept_recall",
+    "least_agreement",
     "mirrored_tokens",
     "permutations",
     "signature_table",
     "signatures",
     "signed_top_coefficients",
+    "sketches",
 ]

@@ -213,7 +213,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     views = views_bytes(size.n, size.pixels, size.channels, forms, k)
     search = QUERY * forms * k * 12 + BLOCK * (forms + 1) * k * 4 + QUERY * candidates.neighbours * 300
     sign = size.rows * (size.pixels * 9 + 2 * signature)
-    sort = min(size.n, SORTED) * 5 // 4 * (2 * signature // 16 + 200) + 2 * min(size.n, CUT) * signature if lsh else 0
+    sort = min(size.n, SORTED) * 5 // 4 * (3 * signature // 16 + 200) + 2 * min(size.n, CUT) * signature if lsh else 0
     span = max(hi - lo for lo, hi in spans(size.n, RANGE))
     one = -(-pairs // size.n) * span * 150  # the pairs of one range
     group = GROUP * QUERY * (2 * forms * k + 16 * forms * candidates.probes + 16) * 4  # sorted into cells
@@ -230,7 +230,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
 
 STAGE = Stage(
     name=NAME,
-    version=5,
+    version=6,  # 6: pairs that meet in a band by chance are left out
     reads=("images", "exact"),
     settings=("candidates", "similarities.size"),
     leaves=(

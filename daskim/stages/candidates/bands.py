@@ -1,13 +1,14 @@
 """Pairs of images whose sets of large wavelet coefficients are alike: MinHash bands.
 
 The signatures are cut into bands, a file for each and for each run of images. Then a task sorts one band, or of many
-images a share of its values: so it holds as much however many images there are.
+images a share of its values: so it holds as much however many images there are. Unrelated images meet too, the more the
+more images there are: nearly all such pairs are told by a bit of each number of their signatures, and left out.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,14 +17,19 @@ from daskim.kept import order_of, take
 from daskim.kernels.coarse import luma
 from daskim.kernels.lsh import (
     Bands,
+    agreement,
     band_pairs,
     band_pairs_between,
     choose_bands,
+    kept_recall,
+    least_agreement,
     mirrored_tokens,
     signature_table,
     signatures,
     signed_top_coefficients,
+    sketches,
 )
+from daskim.kernels.lsh.sketch import SPREAD
 from daskim.renewal import renew_rows
 from daskim.settings import Candidates
 from daskim.stages import Change, Context
@@ -38,8 +44,24 @@ UNIVERSE = 2 * SIDE * SIDE
 # Images whose signatures are cut by one task, and whose values of a band are sorted by one, about.
 CUT = 16_384
 SORTED = 2**19
-# Odd, to spread the smallest hash values of sets, which are small, over all 32 bits.
-SPREAD = np.uint32(0x9E3779B1)
+
+
+class Asked(NamedTuple):
+    """What is asked of pairs that share a band.
+
+    Attributes
+    ----------
+    bucket : int
+        Images of a bucket above which it becomes a star.
+    bits : int
+        Of a sketch.
+    least : int
+        Of these that have to be equal.
+    """
+
+    bucket: int
+    bits: int
+    least: int
 
 
 def bands_of(settings: Candidates, n: int) -> Bands:
@@ -61,7 +83,7 @@ def bands_of(settings: Candidates, n: int) -> Bands:
 def lsh_files(
     context: Context, rows: np.ndarray, edges: list[int], change: Change | None = None
 ) -> tuple[list[list[str]], dict[str, Any]]:
-    """Files of the pairs of images that share a band, as a * n + b, a < b, for each range of a; and facts.
+    """Files of the pairs that share a band and are no chance, as a * n + b, a < b, for each range of a; and facts.
 
     Parameters
     ----------
@@ -93,7 +115,9 @@ def lsh_files(
     shares = -(-len(rows) // SORTED) or 1
     each = [(band, share) for band in range(bands.b) for share in range(shares)]
     keys = [f"{mark}{index:04d}" for index in range(len(each))]
-    calls = [(groups, band, share, shares, settings.bucket, context.known.n, edges) for band, share in each]
+    least = least_agreement(settings.least_jaccard, bands.permutations)
+    asked = Asked(settings.bucket, bands.permutations, least)
+    calls = [(groups, band, share, shares, asked, context.known.n, edges) for band, share in each]
     infos = context.engine.each(NAME, "band", keys, calls, pairs_of_band)
     stars = sum(info["stars"] for info in infos)
     if stars:
@@ -106,7 +130,8 @@ def lsh_files(
         "bands": bands.b,
         "band_rows": bands.r,
         "permutations": bands.permutations,
-        "predicted_recall": bands.recall,
+        "predicted_recall": kept_recall(bands, settings.jaccard, least),
+        "met": sum(info["met"] for info in infos),
         "crowded_buckets": stars,
     }
     files = [
@@ -171,46 +196,65 @@ def _signatures(context: Context, bands: Bands, group: str) -> None:
 
 
 def cut_bands(run: Run, key: str, rows: np.ndarray, place: np.ndarray, b: int, r: int, forms: int) -> dict[str, Any]:
-    """Values of some images in each band, files (forms, r, images), uint32; and one of their rows and places."""
+    """Values of some images in each band, files (forms, r, images), uint32; sketches; and their rows and places."""
     found = take(run, "signatures", rows)
     found = found.reshape(len(rows), forms, found.shape[1] // forms)
     for band in range(b):
         values = found[:, :, band * r : (band + 1) * r].transpose(1, 2, 0)
         run.save(np.ascontiguousarray(values), "partial", NAME, f"cut-{key}-{band:03d}.npy")
+    run.save(np.ascontiguousarray(sketches(found).transpose(1, 0, 2)), "partial", NAME, f"cut-{key}-sketch.npy")
     run.save(np.stack([rows, place]), "partial", NAME, f"cut-{key}-rows.npy")
     return {}
 
 
 def pairs_of_band(
-    run: Run, key: str, groups: list[str], band: int, share: int, shares: int, bucket: int, n: int, edges: list[int]
+    run: Run, key: str, groups: list[str], band: int, share: int, shares: int, asked: Asked, n: int, edges: list[int]
 ) -> dict[str, Any]:
     """Pairs of images that are equal in one band, in any form of one of them, as numbers a * n + b with a < b.
 
     Of all values of the band only a share, told by a hash of the first number: images that are equal have the same.
     """
-    parts: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    parts: list[list[_Listed]] = []
     for group in groups:
         values = run.load("partial", NAME, f"cut-{group}-{band:03d}.npy")
-        named = run.load("partial", NAME, f"cut-{group}-rows.npy")
+        bits = run.load("partial", NAME, f"cut-{group}-sketch.npy")
+        rows, place = run.load("partial", NAME, f"cut-{group}-rows.npy")
         mine = [_share_of(form[0], shares) == share for form in values]
-        parts.append([(form[:, some].T, named[:, some]) for form, some in zip(values, mine)])
-    (plain, rows), *others = [_listed(form) for form in zip(*parts)]
-    found = band_pairs(plain, cap=bucket)
-    a, b, capped = [rows[found.a]], [rows[found.b]], [found.capped]
-    for values, theirs in others:
-        found = band_pairs_between(plain, values, cap=bucket)
-        a.append(rows[found.a])
-        b.append(theirs[found.b])
+        parts.append(
+            [
+                _Listed(form[:, some].T, bit[some], rows[some], place[some])
+                for form, bit, some in zip(values, bits, mine)
+            ]
+        )
+    plain, *others = [_in_order(form) for form in zip(*parts)]
+    pairs, capped, met = [], [], 0
+    for other in (None, *others):
+        if other is None:
+            found, other = band_pairs(plain.values, cap=asked.bucket), plain
+        else:
+            found = band_pairs_between(plain.values, other.values, cap=asked.bucket)
+        alike = agreement(plain.bits, found.a, other.bits, found.b, asked.bits) >= asked.least
+        pairs.append(np.stack([plain.rows[found.a[alike]], other.rows[found.b[alike]]]))
         capped.append(found.capped)
-    pairs = np.stack([np.concatenate(a), np.concatenate(b)])
-    pairs = np.sort(pairs[:, pairs[0] != pairs[1]], axis=0)
-    codes = np.unique(pairs[0] * n + pairs[1])
+        met += len(found.a)
+    both = np.concatenate(pairs, axis=1)
+    both = np.sort(both[:, both[0] != both[1]], axis=0)
+    codes = np.unique(both[0] * n + both[1])
     owner = np.searchsorted(edges, codes // n, side="right") - 1
     ranges = np.unique(owner).tolist()
     for index in ranges:
         run.save(codes[owner == index], "partial", NAME, f"band-{key}-{index:03d}.npy")
     stars = np.concatenate(capped)
-    return {"stars": len(stars), "largest": int(stars.max(initial=0)), "ranges": ranges}
+    return {"stars": len(stars), "largest": int(stars.max(initial=0)), "ranges": ranges, "met": met}
+
+
+class _Listed(NamedTuple):
+    """Values (images, r), sketches (images, bytes), rows and places (images,) of some images."""
+
+    values: np.ndarray
+    bits: np.ndarray
+    rows: np.ndarray
+    place: np.ndarray
 
 
 def _share_of(first: np.ndarray, shares: int) -> np.ndarray:
@@ -218,8 +262,8 @@ def _share_of(first: np.ndarray, shares: int) -> np.ndarray:
     return (first * SPREAD).astype(np.uint64) * np.uint64(shares) >> np.uint64(32)
 
 
-def _listed(parts: tuple[tuple[np.ndarray, np.ndarray], ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Values and rows of some images in the order of the listing."""
-    named = np.concatenate([one for _, one in parts], axis=1)
-    order = np.argsort(named[1], kind="stable")
-    return np.concatenate([values for values, _ in parts])[order], named[0, order]
+def _in_order(parts: tuple[_Listed, ...]) -> _Listed:
+    """All of some images in the order of the listing."""
+    whole = _Listed(*map(np.concatenate, zip(*parts)))
+    order = np.argsort(whole.place, kind="stable")
+    return _Listed(*(column[order] for column in whole))
