@@ -183,6 +183,10 @@ class Clusters(Section):
         return max(20_000_000, 64 * p) if self.max_pairs is None else self.max_pairs
 
 
+# Candidate pairs of one task at least: a quarter of a second of one core for `aligned`.
+PART = 8192
+
+
 class Candidates(Section):
     """Which pairs get a similarity (method similarity)."""
 
@@ -231,6 +235,13 @@ class Candidates(Section):
     def most_pairs(self, n: int) -> int:
         """Candidate pairs at most of a set of n images."""
         return max(50_000_000, 64 * n) if self.max_pairs is None else self.max_pairs
+
+    def part_pairs(self, n: int) -> int:
+        """Candidate pairs in one part of their table, the unit of work of the similarities.
+
+        With a second or two of work a task, one scheduler keeps hundreds of workers busy (4 ms a task).
+        """
+        return PART * min(8, max(1, n // 500_000))
 
 
 class Similarities(Section):

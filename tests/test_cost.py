@@ -8,6 +8,7 @@ import pytest
 
 from daskim.cost import RATES, Prices, Work, estimate, rates_of, total
 from daskim.errors import SettingsError, SourceError
+from daskim.settings import Candidates
 from daskim.stages import Need
 
 NEED = Need(blocks=10, read=6_000, write=4_000, task=0, driver=0)
@@ -61,3 +62,8 @@ def test_what_holds_no_rates(text: str) -> None:
 def test_what_is_no_rate(rates: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="rate"):
         rates_of(json.dumps({"rates": rates}))
+
+
+@pytest.mark.parametrize(("n", "pairs"), [(60_000, 8192), (999_999, 8192), (1_000_000, 16_384), (10**9, 65_536)])
+def test_tasks_of_many_images_hold_more_pairs(n: int, pairs: int) -> None:
+    assert Candidates().part_pairs(n) == pairs

@@ -11,6 +11,7 @@ import pytest
 from datasketch import MinHash, MinHashLSH
 from planted_pairs import UP_TO_PAIRS, Driven, all_of, drive, pairs_of, planted_copies
 
+from daskim import settings as settings_module
 from daskim.errors import BlockFailed, SettingsError
 from daskim.kernels.coarse import forms, luma
 from daskim.kernels.lsh import EMPTY, least_agreement, signed_top_coefficients, sketches
@@ -395,7 +396,7 @@ def test_nor_do_they_in_cells(families: np.ndarray, tmp_path: Path) -> None:
 
 def test_parts_go_by_pairs_of_ranges(families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs of the same two ranges of rows are together, so that a task reads few blocks."""
-    monkeypatch.setattr(module, "PART", 50)
+    monkeypatch.setattr(settings_module, "PART", 50)
     monkeypatch.setattr(module, "RANGE", 100)
     found = candidates_of(tmp_path, families)
     seen = []

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted_pairs import UP_TO_PAIRS, Driven, drive, pairs_of
 
+from daskim import settings as settings_module
 from daskim.kernels.coarse import cosine_directions, forms, odd_directions
 from daskim.settings import Candidates
 from daskim.stages import candidates as module
@@ -39,7 +40,7 @@ class TestPieces:
         "sizes",
         [
             {(bands, "SORTED"): 40, (bands, "CUT"): 64},
-            {(unite, "SPAN"): 50, (module, "RANGE"): 25, (module, "PART"): 40},
+            {(unite, "SPAN"): 50, (module, "RANGE"): 25, (settings_module, "PART"): 40},
             {
                 (unite, "SPANS"): 3,
                 (unite, "SPAN"): 1,

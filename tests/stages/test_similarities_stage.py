@@ -231,7 +231,7 @@ class TestCounts:
 
     def test_blocks_read(self, families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each task reads the blocks of its pairs once."""
-        monkeypatch.setattr(candidates, "PART", 64)
+        monkeypatch.setattr(daskim.settings, "PART", 64)
         monkeypatch.setattr(candidates, "RANGE", 30)
         run = drive(tmp_path, families, blocks__rows=30, candidates__correlation=0.3)
         reads = 0
@@ -454,7 +454,7 @@ def same_pairs(one: Driven, other: Driven) -> None:
 def test_blocks_and_threads_do_not_matter(
     name: str, values: dict[str, Any], families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "PART", 40)
+    monkeypatch.setattr(daskim.settings, "PART", 40)
     one = drive(tmp_path / "one", families, similarities__name=name, blocks__rows=101)
     other = drive(tmp_path / "other", families, similarities__name=name, **values)
     same_pairs(one, other)
@@ -493,7 +493,7 @@ def test_after_a_failed_task_the_rest_is_done(
     name: str, values: dict[str, Any], families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a kill: finished parts stay as they are, and the tables are those of an undisturbed run."""
-    monkeypatch.setattr(candidates, "PART", 40)
+    monkeypatch.setattr(daskim.settings, "PART", 40)
     monkeypatch.setattr(similarities, "SQUARE", 50)
     monkeypatch.setattr(similarities, "DRAWN_PAIRS", 9_000)
     where = similarities.pictures if name == "read_pictures" else similarities

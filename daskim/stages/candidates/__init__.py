@@ -38,8 +38,6 @@ from daskim.store import Run
 
 __all__ = ["STAGE"]
 
-# Pairs in one part of the table: the unit of work of the similarities.
-PART = 8192
 # Rows whose pairs with another such range stand together. A constant near the usual block, so that neither the order
 # of the tables nor their parts depend on the blocks of the run.
 RANGE = 2048
@@ -95,7 +93,8 @@ Found = tuple[dict[str, int], Iterator[np.ndarray]]
 
 def _searched(context: Context, rows: np.ndarray, facts: dict[str, Any]) -> Found:
     """Leave all candidates; how many there are, and the most alike of each image (`unite.best_of_each`)."""
-    run, method = context.run, context.settings.candidates.method
+    run, settings = context.run, context.settings.candidates
+    method = settings.method
     edges = [lo for lo, _ in spans(context.known.n, RANGE)]
     near: list[list[str]] = [[] for _ in edges]
     shared = near
@@ -105,7 +104,7 @@ def _searched(context: Context, rows: np.ndarray, facts: dict[str, Any]) -> Foun
     if method != "join":
         shared, more = lsh_files(context, rows, edges)
         facts.update(more)
-    infos = unite_all(context, near, shared, Layout(PART, RANGE))
+    infos = unite_all(context, near, shared, Layout(settings.part_pairs(context.known.n), RANGE))
     facts["parts"] = facts["compare"] = sum(info["parts"] for info in infos)
     count = {name: sum(info[name] for info in infos) for name in ("candidates", "join", "lsh")}
     return count, (run.load("partial", NAME, f"range-{index:03d}.npy") for index in range(len(edges)))
@@ -113,7 +112,8 @@ def _searched(context: Context, rows: np.ndarray, facts: dict[str, Any]) -> Foun
 
 def _renewed(context: Context, rows: np.ndarray, change: Change, facts: dict[str, Any]) -> Found:
     """As `_searched` after a delivery, from the lists that there were; all pairs are held here."""
-    run, n, method = context.run, context.known.n, context.settings.candidates.method
+    run, n, settings = context.run, context.known.n, context.settings.candidates
+    method = settings.method
     lists, codes = np.zeros((3, 0)), [np.zeros(0, dtype=np.int64)]
     if method != "lsh":
         lists, more = renew_lists(context, rows, change, run.facts(NAME))
@@ -125,7 +125,7 @@ def _renewed(context: Context, rows: np.ndarray, change: Change, facts: dict[str
     pairs = united(n, lists, np.concatenate(codes))
     before = _compared(run, run.facts(NAME)["delivery"], change, n)
     old = np.isin(pairs.a * n + pairs.b, before, assume_unique=True)
-    layout = Layout(PART, RANGE)
+    layout = Layout(settings.part_pairs(n), RANGE)
     facts["parts"] = write(run, f"{change.mark}-old-", pairs.of(old), layout)
     facts["compare"] = write(run, f"{change.mark}-new-", pairs.of(~old), layout)
     return counts(pairs), iter([best_of_each(pairs)])

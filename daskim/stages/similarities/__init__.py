@@ -324,7 +324,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     columns = 4 + len(similarity.reports)
     table = max(SQUARE**2, DRAWN_PAIRS if settings.candidates.sample else 0) * 16 * columns
     return Need(
-        blocks=max(1, pairs // SQUARE**2 if everything else pairs // 8192),
+        blocks=max(1, pairs // SQUARE**2 if everything else pairs // settings.candidates.part_pairs(size.n)),
         read=pairs // 64 * seen,
         write=pairs * 8 * columns,
         task=task + table,
