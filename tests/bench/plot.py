@@ -122,7 +122,7 @@ def _pivoted(table: Table, unit: str, figure: int) -> Picture:
 
 
 def _growth(table: Table, unit: str, columns: Sequence[int], size: int) -> Picture:
-    """A series for each figure and each contender, over the sizes."""
+    """A series for each figure over the sizes; of several contenders, or stages, for each its first figure."""
     sizes = sorted({row[size] for row in table.rows})
     others = [at for at in table.keys if at != size]
     groups: dict[str, dict[float, list[float | None]]] = {}
@@ -131,12 +131,14 @@ def _growth(table: Table, unit: str, columns: Sequence[int], size: int) -> Pictu
         groups.setdefault(name, {})[row[size]] = row
     series = []
     for name, found in groups.items():
-        for at in columns:
-            label = ", ".join(
-                part for part in (name, table.columns[at] if len(columns) > 1 or not name else "") if part
-            )
+        for at in columns[:1] if len(groups) > 1 else columns:
+            figure = "" if name and (len(groups) > 1 or len(columns) == 1) else table.columns[at]
+            label = ", ".join(part for part in (name, figure) if part)
             series.append((label, [found[value][at] if value in found else None for value in sizes]))
-    return Picture(f"{table.title}, over {table.columns[size]}", unit, [], series, [float(value) for value in sizes])
+    what = f": {table.columns[columns[0]]}" if len(groups) > 1 else ""
+    return Picture(
+        f"{table.title}{what}, over {table.columns[size]}", unit, [], series, [float(value) for value in sizes]
+    )
 
 
 def slope(x: Sequence[float], y: Sequence[float | None]) -> float | None:
@@ -147,6 +149,16 @@ def slope(x: Sequence[float], y: Sequence[float | None]) -> float | None:
     u, v = np.log(np.array(known, dtype=np.float64)).T
     u = u - u.mean()
     return float(u @ v / (u @ u))
+
+
+def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Round numbers on a logarithmic axis, some seven of them, and their names."""
+    tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ([1 + at / 2 for at in range(18)], range(1, 10), (1, 2, 5), (1,)):
+        found = [step * 10.0**ten for ten in tens for step in steps if low <= step * 10.0**ten <= high]
+        if len(found) <= 7:
+            break
+    return found, [f"{value:,.0f}" if value >= 1 else f"{value:g}" for value in found]
 
 
 def _bars(axes: Axes, picture: Picture, ink: Ink) -> None:
@@ -198,6 +210,7 @@ def _lines(axes: Axes, picture: Picture, ink: Ink) -> None:
         power = slope(sizes, values)
         ends.append((known[-1][1], name if power is None else f"{name}  n^{power:.2f}", colour))
     axes.set_xticks(sizes, [f"{value:,.0f}" for value in sizes])
+    axes.set_yticks(*_ticks(*axes.get_ylim()))
     axes.minorticks_off()
     low, high = (math.log10(value) for value in axes.get_ylim())
     # Names at the ends of their lines, pushed apart where they would overlap.

@@ -24,7 +24,7 @@ def unit_of(column: str) -> str:
         return f"{rate[1]}/s" if rate[1] in ("B", "kB", "MB", "GB", "GF") else "1/s"
     if "%" in column:
         return "%"
-    return next((WORDS[word] for word in re.findall(r"[A-Za-z]+", column) if word in WORDS), "")
+    return next((WORDS[word] for word in re.findall(r"(?<!')\b[A-Za-z]+", column) if word in WORDS), "")
 
 
 def better(column: str, unit: str) -> int:
