@@ -17,13 +17,13 @@ def test_after_a_run_nothing_is_kept(planted: Any, tmp_path: Path, monkeypatch: 
     source, _ = planted(60, 16, redundancy=0.5, seed=1)
     most = 0
 
-    def put(self: Any, key: Any, parts: Any) -> None:
+    def fit(self: Any) -> None:
         nonlocal most
-        before(self, key, parts)
+        before(self)
         most = max(most, self.bytes)
 
-    before = compare._PartsCache.put
-    monkeypatch.setattr(compare._PartsCache, "put", put)
+    before = compare._PartsCache.fit
+    monkeypatch.setattr(compare._PartsCache, "fit", fit)
     daskim.reduce(str(source), run=tmp_path / "run", settings={"method": "similarity"})
     assert most > 0
     assert compare._CACHE.bytes == 0

@@ -38,8 +38,7 @@ PARTS_BYTES = 320_000_000
 PIECE = 64
 # Images read together for them, bytes: each time the array of the run is opened and its blocks are looked up.
 READ_BYTES = 2**22
-# The share of a tile, one in so many, from which on its parts are made for all of it. For 60,000 images of CIFAR-10
-# 226,000 parts are made at 4, 471,000 at 2, 340,000 at 8.
+# The share of a tile, one in so many, from which on its parts are made for all of it.
 WHOLE = 4
 # Pairs near the threshold that are decided together.
 DECIDED = 64
@@ -81,33 +80,71 @@ class Job:
         return np.float64 if self.exact else np.float32
 
 
-class _PartsCache:
-    """Parts of tiles of images, the latest of them, shared by the threads of a process."""
+class _Tile:
+    """Parts of some images, made as they are asked for.
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.bytes = limit, 0
-        self.held: OrderedDict[tuple[str, int], Parts] = OrderedDict()
+    Attributes
+    ----------
+    rows : ndarray, int64, ascending
+    parts : tuple of ndarray
+        One entry for each of the rows; only those that have been made are written, and take memory.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows, self.bytes = rows, 0
+        self.parts: Parts = ()
+        self.made = np.zeros(len(rows), dtype=np.bool_)
         self.lock = Lock()
 
-    def get(self, key: tuple[str, int]) -> Parts | None:
+    def fill(self, job: Job, similarity: Similarity, rows: np.ndarray, *, whole: bool) -> None:
+        """Make what is missing of these rows; or of all, where a good part of the tile will have been asked for."""
         with self.lock:
-            if key in self.held:
-                self.held.move_to_end(key)
-            return self.held.get(key)
-
-    def put(self, key: tuple[str, int], parts: Parts) -> None:
-        with self.lock:
-            if key in self.held:
+            asked = self.made.copy()
+            asked[np.searchsorted(self.rows, rows)] = True
+            if whole and WHOLE * int(asked.sum()) >= len(asked):
+                asked[:] = True
+            missing = np.flatnonzero(asked & ~self.made)
+            if not len(missing):
                 return
-            self.held[key] = parts
-            self.bytes += _size(parts)
+            made = _made(job, similarity, self.rows[missing])
+            self.parts = self.parts or tuple(np.empty((len(asked), *part.shape[1:]), part.dtype) for part in made)
+            for mine, part in zip(self.parts, made):
+                mine[missing] = part
+            self.made[missing] = True
+            self.bytes += _size(made)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.rows, rows)
+
+
+class _PartsCache:
+    """Tiles of images with their parts, the latest of them, shared by the threads of a process."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held: OrderedDict[tuple[str, int], _Tile] = OrderedDict()
+        self.lock = Lock()
+
+    @property
+    def bytes(self) -> int:
+        return sum(tile.bytes for tile in self.held.values())
+
+    def tile(self, key: tuple[str, int], rows: np.ndarray) -> _Tile:
+        """The tile of that name, which holds these rows and may be empty yet."""
+        with self.lock:
+            tile = self.held.setdefault(key, _Tile(rows))
+            self.held.move_to_end(key)
+            return tile
+
+    def fit(self) -> None:
+        """Let go of the tiles that were used least lately, but one."""
+        with self.lock:
             while self.bytes > self.limit and len(self.held) > 1:
-                self.bytes -= _size(self.held.popitem(last=False)[1])
+                self.held.popitem(last=False)
 
     def clear(self) -> None:
         with self.lock:
             self.held.clear()
-            self.bytes = 0
 
 
 _CACHE = _PartsCache(PARTS_BYTES)
@@ -129,20 +166,16 @@ def shown_bytes(shape: tuple[int, ...]) -> int:
     return math.prod(shape) * (1 if len(shape) == 3 else 8)
 
 
-def _tile_parts(job: Job, similarity: Similarity, rows: np.ndarray) -> tuple[np.ndarray, Parts]:
-    """Rows of one tile (ascending) and their parts: of the whole tile, for later, where a part of it is asked for."""
-    tile = int(rows[0]) // job.tile
-    key = (job.token, tile)
-    kept = _CACHE.get(key)
-    whole = np.arange(tile * job.tile, (tile + 1) * job.tile)
-    if kept is not None:
-        return whole[: len(kept[0])], kept
-    if job.shown.made is None and WHOLE * len(rows) >= job.tile:
-        whole = whole[whole < job.shown.count]
-        parts = _made(job, similarity, whole)
-        _CACHE.put(key, parts)
-        return whole, parts
-    return rows, _made(job, similarity, rows)
+def _tile_parts(job: Job, similarity: Similarity, rows: np.ndarray, *, whole: bool) -> _Tile:
+    """The tile that all of some rows are in, with their parts."""
+    number = int(rows[0]) // job.tile
+    end = (number + 1) * job.tile
+    if job.shown.made is None:
+        end = min(end, job.shown.count)
+    tile = _CACHE.tile((job.token, number), np.arange(number * job.tile, end))
+    tile.fill(job, similarity, rows, whole=whole and job.shown.made is None)
+    _CACHE.fit()
+    return tile
 
 
 def _made(job: Job, similarity: Similarity, rows: np.ndarray) -> Parts:
@@ -160,28 +193,27 @@ def _made(job: Job, similarity: Similarity, rows: np.ndarray) -> Parts:
 
 
 def compared(job: Job, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions of pairs, and what `score` says of them; tile pair by tile pair."""
+    """Positions of pairs, and what `score` says of them; tile pair by tile pair.
+
+    Candidates come as they are ordered here: one tile of the larger rows after another, with all of a range of smaller
+    rows. So the tiles of that range are asked for again and again, and are made whole; those of the others once.
+    """
     similarity = job.similarity()
     left, right = a // job.tile, b // job.tile
-    order = np.lexsort((right, left))
+    order = np.lexsort((left, right))
     edges = np.flatnonzero(np.diff(left[order]) | np.diff(right[order])) + 1
-    held: tuple[int, np.ndarray, Parts] | None = None
+    held: tuple[int, _Tile] | None = None
     for mine in np.split(order, edges):
         if not len(mine):
             continue
-        one, other = int(left[mine[0]]), int(right[mine[0]])
-        if held is None or held[0] != one:
-            rows = np.unique(a[order[left[order] == one]])
-            held = one, *_tile_parts(job, similarity, rows)
-        if one == other:
-            both = np.unique(np.concatenate([a[mine], b[mine]]))
-            rows_a, parts_a = _tile_parts(job, similarity, both)
-            rows_b, parts_b = rows_a, parts_a
-        else:
-            rows_a, parts_a = held[1], held[2]
-            rows_b, parts_b = _tile_parts(job, similarity, np.unique(b[mine]))
-        i, j = np.searchsorted(rows_a, a[mine]), np.searchsorted(rows_b, b[mine])
-        yield mine, _scored(job, similarity, (parts_a, i, a[mine]), (parts_b, j, b[mine]))
+        other = int(right[mine[0]])
+        if held is None or held[0] != other:
+            rows = np.unique(b[order[right[order] == other]])
+            held = other, _tile_parts(job, similarity, rows, whole=False)
+        tile_b = held[1]
+        tile_a = _tile_parts(job, similarity, np.unique(a[mine]), whole=True)
+        one_side, other_side = ((tile.parts, tile.places(x), x) for tile, x in ((tile_a, a[mine]), (tile_b, b[mine])))
+        yield mine, _scored(job, similarity, one_side, other_side)
 
 
 def _scored(
@@ -242,9 +274,10 @@ def compare_sample(run: Run, key: str, job: Job, lo: int, hi: int) -> dict[str, 
     pairs = 0
     for number, (first, last) in enumerate(block_bounds(len(drawn), job.tile)):
         some = drawn[first:last]
-        place = (job.token, -1 - number)  # no tile: they meet all others, task by task
-        parts = _CACHE.get(place) or _made(job, similarity, some)
-        _CACHE.put(place, parts)
+        tile = _CACHE.tile((job.token, -1 - number), some)  # they meet all others, task by task
+        tile.fill(job, similarity, some, whole=True)
+        _CACHE.fit()
+        parts = tile.parts
         # the drawn images in the inner loop: each of the others is fetched once
         at, of = np.repeat(np.arange(len(rows)), len(some)), np.tile(np.arange(len(some)), len(rows))
         one, other = some[of], rows[at]
