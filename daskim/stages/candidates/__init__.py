@@ -41,6 +41,8 @@ __all__ = ["STAGE"]
 # Rows whose pairs with another such range stand together. A constant near the usual block, so that neither the order
 # of the tables nor their parts depend on the blocks of the run.
 RANGE = 2048
+# What k-means by dask-ml takes in the process that orders the work: the library, and a sample.
+DASK_ML_BYTES = 300_000_000
 
 
 def _run(context: Context) -> dict[str, Any]:
@@ -224,7 +226,8 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         write=size.n * (forms * k * 2 + signature) + 40 * pairs,
         task=max(views, search, sign, sort, one, cells),
         process=CACHE_BYTES,
-        driver=300 * size.n + 20_000 * size.blocks,  # the graph of the blocks
+        # the graph of the blocks; dask-ml, where there are cells
+        driver=400 * size.n + 20_000 * size.blocks + (DASK_ML_BYTES if cells else 0),
     )
 
 
