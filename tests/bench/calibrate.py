@@ -29,6 +29,7 @@ from daskim.pipeline import settled, size_of, stages_of
 from daskim.settings import from_toml
 from tests.bench import Options
 from tests.bench.context import machine
+from tests.bench.growing import place_name
 from tests.bench.growth import PLACES
 from tests.bench.inputs import shards, source
 from tests.bench.jobs import warm
@@ -41,7 +42,6 @@ __all__ = ["Measured", "fitted", "kept", "measure"]
 SIZES = (2000, 8000)
 METHODS = ("wavelet", "similarity")
 WORKERS = 2
-LOCAL = "-".join(PLACES["local"]).replace("--", "")
 LAKE_BYTES = 900  # of an image of a synthetic lake
 
 
@@ -96,7 +96,7 @@ def measure(n: int, method: str) -> list[Measured]:
 def kept(folder: Path | None, method: str) -> dict[int, list[Measured]]:
     """By n, the runs on synthetic lakes that `growth --folder` has kept, in two worker processes."""
     found = {}
-    for path in () if folder is None else folder.glob(f"growth-{method}-*-{LOCAL}-*.json"):
+    for path in () if folder is None else folder.glob(f"growth-{method}-*-{place_name(PLACES['local'])}-*.json"):
         told = json.loads(path.read_text(encoding="utf-8"))
         works = counted(method, told["n"], LAKE_BYTES)
         stages = [(name, works[name], took["cpu"], took["seconds"]) for name, took in told["stages"].items()]

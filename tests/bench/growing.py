@@ -18,7 +18,7 @@ import psutil
 from tests.bench.jobs import command
 from tests.bench.watch import Watched, processes_below, watched
 
-__all__ = ["Grown", "Took", "grown", "job_words"]
+__all__ = ["Grown", "Took", "grown", "job_words", "place_name"]
 
 INTERVAL = 0.2  # seconds between two looks at the memory
 # Below this a process is no worker: what multiprocessing keeps beside them.
@@ -80,12 +80,17 @@ def job_words(job: str, n: int) -> list[str]:
     }[job]
 
 
+def place_name(place: Sequence[str]) -> str:
+    """The words of a place in the name of a file."""
+    return "-".join(place).replace("--", "")
+
+
 def grown(folder: Path, job: str, inputs: Sequence[str], n: int, place: Sequence[str], version: int) -> Grown:
     """Measure one job, or read what an earlier call measured and left in the folder.
 
     A run that was broken off is begun anew: a stage that goes on would tell only its second part.
     """
-    kept = folder / f"growth-{job}-{n}-{'-'.join(place).replace('--', '')}-lake{version}.json"
+    kept = folder / f"growth-{job}-{n}-{place_name(place)}-lake{version}.json"
     if kept.exists():
         told = json.loads(kept.read_text(encoding="utf-8"))
         parts = {key: {name: Took(**took) for name, took in told.pop(key).items()} for key in ("stages", "steps")}

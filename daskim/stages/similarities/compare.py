@@ -100,7 +100,7 @@ class _Tile:
         """Make what is missing of these rows; or of all, where a good part of the tile will have been asked for."""
         with self.lock:
             asked = self.made.copy()
-            asked[np.searchsorted(self.rows, rows)] = True
+            asked[self.places(rows)] = True
             if whole and WHOLE * int(asked.sum()) >= len(asked):
                 asked[:] = True
             missing = np.flatnonzero(asked & ~self.made)
