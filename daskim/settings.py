@@ -169,7 +169,7 @@ class Clusters(Section):
     cells: int | None = Field(None, ge=1, description="k-means cells of regime cells; by default about sqrt(n)")
     probes: int = Field(3, ge=1, description="cells that each image is looked up in (regime cells)")
     neighbours: int = Field(16, ge=1, description="nearest neighbours kept of each image and cell (regime cells)")
-    lloyd_limit: float = Field(1e12, ge=0.0, description="Lloyd steps check the join up to n * n_clusters * m")
+    lloyd_limit: float = Field(2e10, ge=0.0, description="Lloyd steps check the merges up to n * n_clusters * m")
     max_iter: int = Field(30, ge=1, description="Lloyd steps at most")
     seed: int = Field(0, ge=0, description="seed of the k-means centres")
 

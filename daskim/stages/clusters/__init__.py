@@ -19,7 +19,7 @@ from daskim.stages.clusters.cells import cell_merges
 from daskim.stages.clusters.centres import write_centres
 from daskim.stages.clusters.forest import DENSE_POINTS, PAIRS
 from daskim.stages.clusters.join import TooManyPairs, join_merges, tile_rows
-from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, k_means, seeds_from_features
+from daskim.stages.clusters.lloyd import CHUNK, check_by_lloyd, is_checked, k_means, seeds_from_features
 from daskim.stages.clusters.pairs import BATCH
 from daskim.stages.clusters.per_class import class_labels
 from daskim.stages.clusters.points import GROUP, Points, energy_share, points_of
@@ -180,9 +180,8 @@ def _lloyd(
     _, label = np.unique(name[images], return_inverse=True)
     k = int(label.max()) + 1
     m = len(kept.columns) if kept.columns is not None else context.known.columns
-    work = float(len(images)) * k * m
-    if work > context.settings.clusters.lloyd_limit or k < 2:
-        return name, {**facts, "lloyd": f"left out: n * n_clusters * m = {work:.2g}"}
+    if not is_checked(len(images), k, m, context.settings.clusters):
+        return name, {**facts, "lloyd": f"left out: n * n_clusters * m = {float(len(images)) * k * m:.2g}"}
     label, more = check_by_lloyd(context, kept, images, label)
     return _named(label, images, context.known.n), {**facts, "lloyd": "done", **more}
 
@@ -238,7 +237,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         process += part * m * 8
     held = 160 * min(BATCH, 64 * size.n)  # pairs, and their components
     lloyd = 0
-    if float(size.n) * size.n_clusters * m <= settings.clusters.lloyd_limit or size.n_clusters * 50 <= size.n:
+    if is_checked(size.n, size.n_clusters, m, settings.clusters) or size.n_clusters * 50 <= size.n:
         lloyd = 8 * size.n_clusters * m * (-(-size.n // CHUNK) + 4) + 12 * min(size.n, CHUNK * workers) * m
     return Need(
         blocks=-(-size.n // features_step.TASK),

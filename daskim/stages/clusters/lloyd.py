@@ -9,13 +9,14 @@ import numpy as np
 from daskim.kept import Kept, gather, take
 from daskim.kernels.kmeans import cluster_sums, nearest_centres, seed_centres, squared_error
 from daskim.lloyd import dask_ml_steps
+from daskim.settings import Clusters
 from daskim.stages import Context
 from daskim.stages.clusters.points import STAGE, load
 
 if TYPE_CHECKING:
     import dask.array as da
 
-__all__ = ["check_by_lloyd", "k_means", "seeds_from_features"]
+__all__ = ["check_by_lloyd", "is_checked", "k_means", "seeds_from_features"]
 
 # Rows in a chunk of dask-ml's input: a constant, so that sums and labels do not depend on the blocks of the run. Each
 # chunk's sums have k x m float64 numbers, so there should be few of them where k is large.
@@ -115,6 +116,14 @@ def seeds_from_features(context: Context, rows: np.ndarray, k: int) -> np.ndarra
 def nearest_cells(features: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
     """The `count` nearest centres of each row; shape (n, count)."""
     return nearest_centres(features.astype(np.float64), centres, count)
+
+
+def is_checked(n: int, k: int, m: int, settings: Clusters) -> bool:
+    """Whether Lloyd steps check the k clusters that merges made of n rows of m coefficients: where they are cheap.
+
+    A step compares all rows with all centres, while the merges look at neighbours alone.
+    """
+    return k > 1 and float(n) * k * m <= settings.lloyd_limit
 
 
 def check_by_lloyd(
