@@ -15,6 +15,7 @@ __all__ = [
     "CACHE_BYTES",
     "NAMES",
     "ORDER",
+    "SIDE_BY_SIDE",
     "Kept",
     "exact_groups",
     "forget",
@@ -30,6 +31,8 @@ __all__ = [
 ORDER = ("frozen", "index", "order.npy")
 # And where it leaves what the ids of a run that is against another one begin with.
 NAMES = ("frozen", "index", "names.json")
+# Where the stage candidates leaves the searched rows in an order in which candidates stand together; until a delivery.
+SIDE_BY_SIDE = ("frozen", "candidates", "order.npy")
 # Decoded blocks that a worker process keeps while it looks rows up.
 CACHE_BYTES = 384_000_000
 

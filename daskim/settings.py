@@ -183,8 +183,9 @@ class Clusters(Section):
         return max(20_000_000, 64 * p) if self.max_pairs is None else self.max_pairs
 
 
-# Candidate pairs of one task at least: a quarter of a second of one core for `aligned`.
-PART = 8192
+# Candidate pairs of one task: more than a second of one core for `aligned`. Of few images less, so that there are some
+# dozens of tasks.
+PART, LEAST_PART = 65_536, 1024
 
 
 class Candidates(Section):
@@ -239,9 +240,10 @@ class Candidates(Section):
     def part_pairs(self, n: int) -> int:
         """Candidate pairs in one part of their table, the unit of work of the similarities.
 
-        With a second or two of work a task, one scheduler keeps hundreds of workers busy (4 ms a task).
+        With a second or two of work a task, one scheduler keeps hundreds of workers busy (4 ms a task); and the more
+        pairs are together, the more of them share an image.
         """
-        return PART * min(8, max(1, n // 500_000))
+        return min(PART, max(LEAST_PART, n // 2))
 
 
 class Similarities(Section):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import posixpath
 import secrets
@@ -23,13 +24,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock, get_ident
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
+from numpy.lib import format as npy_format
 from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore, WrapperStore
 
@@ -53,6 +55,9 @@ def block_bounds(n: int, rows: int) -> list[tuple[int, int]]:
 
 _READ: Counter[str] = Counter()
 _READ_LOCK = Lock()
+# Headers of .npy files are parsed one at a time: where two threads are at it, some releases of Python 3.11 and 3.12 may
+# fail (SystemError: AST constructor recursion depth mismatch; cpython issue 106905).
+_HEADERS = Lock()
 
 
 def bytes_read() -> dict[str, int]:
@@ -373,14 +378,18 @@ class Run:
     def load(self, *parts: str) -> np.ndarray:
         local = self.local
         if local is not None:
-            return np.load(local.joinpath(*parts), allow_pickle=False)
-        return np.load(io.BytesIO(self.read(*parts)), allow_pickle=False)
+            with local.joinpath(*parts).open("rb") as file:
+                return _load(file)
+        data = self.read(*parts)
+        with _HEADERS:
+            return np.load(io.BytesIO(data), allow_pickle=False)
 
     def view(self, *parts: str) -> np.ndarray:
         """As `load`, to be read only; on a disk the array is mapped, so that what is not looked at is not read."""
         local = self.local
         if local is not None:
-            return np.load(local.joinpath(*parts), mmap_mode="r", allow_pickle=False)
+            with _HEADERS:
+                return np.load(local.joinpath(*parts), mmap_mode="r", allow_pickle=False)
         return self.load(*parts)
 
     def save_table(self, table: pa.Table, *parts: str) -> None:
@@ -452,6 +461,18 @@ def _filesystem(url: str, options: str) -> tuple[Any, str]:
     except Exception as error:
         hint = missing_package(url, error) or "A run is a directory or an fsspec URL such as s3://bucket/run."
         raise SourceError(f"run {url}: {blot(str(error), secrets_of(given))}", hint) from None
+
+
+def _load(file: BinaryIO) -> np.ndarray:
+    """An array from an open .npy file; its values are read while other threads read theirs."""
+    with _HEADERS:
+        version = npy_format.read_magic(file)
+        header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        shape, fortran, dtype = header(file)
+    if dtype.hasobject:
+        raise ValueError("an array of objects: reading it would run code")
+    values = np.fromfile(file, dtype, math.prod(shape))
+    return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
 
 
 def _divisor(rows: int, most: int) -> int:

@@ -64,6 +64,6 @@ def test_what_is_no_rate(rates: dict[str, object]) -> None:
         rates_of(json.dumps({"rates": rates}))
 
 
-@pytest.mark.parametrize(("n", "pairs"), [(60_000, 8192), (999_999, 8192), (1_000_000, 16_384), (10**9, 65_536)])
+@pytest.mark.parametrize(("n", "pairs"), [(100, 1024), (60_000, 30_000), (131_072, 65_536), (10**9, 65_536)])
 def test_tasks_of_many_images_hold_more_pairs(n: int, pairs: int) -> None:
     assert Candidates().part_pairs(n) == pairs

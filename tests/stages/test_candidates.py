@@ -13,12 +13,14 @@ from planted_pairs import UP_TO_PAIRS, Driven, all_of, drive, pairs_of, planted_
 
 from daskim import settings as settings_module
 from daskim.errors import BlockFailed, SettingsError
+from daskim.kept import SIDE_BY_SIDE
 from daskim.kernels.coarse import forms, luma
 from daskim.kernels.lsh import EMPTY, least_agreement, signed_top_coefficients, sketches
-from daskim.stages import candidates as module
+from daskim.settings import Candidates
 from daskim.stages.candidates import bands as bands_module
 from daskim.stages.candidates import cells as cells_module
 from daskim.stages.candidates import join as join_module
+from daskim.stages.candidates import order
 from daskim.synthetic import planted_families
 
 UP_TO_CANDIDATES = UP_TO_PAIRS[:-1]
@@ -394,18 +396,32 @@ def test_nor_do_they_in_cells(families: np.ndarray, tmp_path: Path) -> None:
     same_tables(one, other)
 
 
-def test_parts_go_by_pairs_of_ranges(families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pairs of the same two ranges of rows are together, so that a task reads few blocks."""
+def test_parts_hold_few_images(families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs go by an order in which partners stand together: fewer images are in a part than by rows."""
     monkeypatch.setattr(settings_module, "PART", 50)
-    monkeypatch.setattr(module, "RANGE", 100)
     found = candidates_of(tmp_path, families)
-    seen = []
+    rows, places = found.run.load(*SIDE_BY_SIDE), np.full(len(families), -1)
+    places[rows] = np.arange(len(rows))
+    seen, images = [], 0
     for key in found.run.parts("candidates"):
         part = found.run.read_part("candidates", key).to_pandas()
         assert len(part) <= 50
-        seen += list(zip(part["b"] // 100, part["a"] // 100, part["a"], part["b"]))
+        ends = np.sort(places[part[["a", "b"]].to_numpy()], axis=1)
+        seen += ends.tolist()
+        images += len(np.unique(ends))
     assert seen == sorted(seen)
     assert len(found.run.parts("candidates")) == found.facts["candidates"]["parts"] > 3
+    table = found.table("candidates").sort_values(["a", "b"])[["a", "b"]].to_numpy()
+    assert images < 0.9 * sum(len(np.unique(table[lo : lo + 50])) for lo in range(0, len(table), 50))
+
+
+def test_mirror_images_stand_together(families: np.ndarray, tmp_path: Path) -> None:
+    """The order does not tell an image from its mirror image, where these are looked up."""
+    found = candidates_of(tmp_path, np.concatenate([families[:100], families[:100, :, ::-1]]))
+    one, other = (order._folded(found.run, np.arange(lo, lo + 100), Candidates()).astype(int) for lo in (0, 100))
+    assert np.abs(one - other).max() <= 1
+    plain, mirrored = (order._folded(found.run, np.arange(lo, lo + 100), Candidates(mirror=False)) for lo in (0, 100))
+    assert np.abs(plain.astype(int) - mirrored).max() > 100
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from planted_pairs import UP_TO_PAIRS, Driven, drive, pairs_of
 
 from daskim import settings as settings_module
+from daskim.kept import SIDE_BY_SIDE
 from daskim.kernels.coarse import cosine_directions, forms, odd_directions
 from daskim.settings import Candidates
-from daskim.stages import candidates as module
-from daskim.stages.candidates import bands, cells, features, unite
+from daskim.stages.candidates import bands, cells, features, order, unite
 from daskim.stages.candidates.features import LENGTH, project, with_mirrored
 from daskim.synthetic import planted_families
 
@@ -40,11 +40,10 @@ class TestPieces:
         "sizes",
         [
             {(bands, "SORTED"): 40, (bands, "CUT"): 64},
-            {(unite, "SPAN"): 50, (module, "RANGE"): 25, (settings_module, "PART"): 40},
+            {(unite, "SPAN"): 50, (settings_module, "PART"): 40, (order, "TOLD"): 64},
             {
                 (unite, "SPANS"): 3,
                 (unite, "SPAN"): 1,
-                (module, "RANGE"): 10,
                 (cells, "QUERY"): 16,
                 (unite, "GROUPS"): 3,
             },
@@ -86,16 +85,26 @@ class TestPieces:
     def test_ranges_hold_their_rows(
         self, families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Ranges of places, in the order that partners stand together in."""
         monkeypatch.setattr(unite, "SPAN", 60)
-        monkeypatch.setattr(module, "RANGE", 20)
         found = found_in(tmp_path, families)
-        edges = unite.spans(300, 20)
+        edges = unite.spans(300)
         assert edges == [(lo, lo + 60) for lo in range(0, 300, 60)]
+        rows = found.run.load(*SIDE_BY_SIDE)
+        assert (
+            sorted(rows) == sorted(set(rows)) == found.run.load("frozen", "candidates", "d00000-searched.npy").tolist()
+        )
+        places = order.order_in(found.run, 300).places
+        assert (rows[places[rows]] == rows).all()
         for key in found.run.parts("candidates"):
             lo, hi = edges[int(key.split("-")[0])]
             part = found.run.read_part("candidates", key)
-            assert (np.asarray(part["a"]) >= lo).all()
-            assert (np.asarray(part["a"]) < hi).all()
+            a, b = np.asarray(part["a"]), np.asarray(part["b"])
+            first = np.minimum(places[a], places[b])
+            assert (a < b).all()
+            assert (first >= lo).all()
+            assert (first < hi).all()
+            assert (np.diff(first) >= 0).all()
 
     def test_neighbours_are_the_lists_of_the_pairs(self, whole: Driven) -> None:
         lists = whole.table("neighbours")
@@ -108,10 +117,10 @@ class TestPieces:
 
 @pytest.mark.parametrize("n", [0, 1, 1000, 60_000, 2_000_000, 5_000_000, 1_000_000_000])
 def test_ranges_are_few(n: int) -> None:
-    found = unite.spans(n, 2048)
+    found = unite.spans(n)
     assert len(found) <= unite.SPANS
     assert [lo for lo, _ in found[1:]] == [hi for _, hi in found[:-1]]
-    assert all(lo % 2048 == 0 for lo, _ in found)
+    assert all(hi - lo >= unite.SPAN for lo, hi in found[:-1])
     assert (found[-1][1] if found else 0) == n
 
 

@@ -19,8 +19,7 @@ from daskim.errors import BlockFailed, SettingsError
 from daskim.kernels.proportions import share_interval
 from daskim.plugins import similarity_of
 from daskim.similarities import NEAR, score
-from daskim.stages import candidates, similarities
-from daskim.stages.similarities import compare as compare_module
+from daskim.stages import similarities
 from daskim.synthetic import planted_families
 
 Copies = tuple[np.ndarray, dict[str, set[tuple[int, int]]]]
@@ -232,7 +231,6 @@ class TestCounts:
     def test_blocks_read(self, families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each task reads the blocks of its pairs once."""
         monkeypatch.setattr(daskim.settings, "PART", 64)
-        monkeypatch.setattr(candidates, "RANGE", 30)
         run = drive(tmp_path, families, blocks__rows=30, candidates__correlation=0.3)
         reads = 0
         for key in run.run.parts("candidates"):
@@ -466,9 +464,40 @@ def test_small_tiles_give_the_same(
 ) -> None:
     """So many images are held at a time as memory allows; which, does not matter."""
     one = drive(tmp_path / "one", families, similarities__name=name)
-    monkeypatch.setattr(similarities, "TILE_BYTES", 200_000)
-    monkeypatch.setattr(compare_module, "_CACHE", compare_module._PartsCache(500_000))
+    monkeypatch.setattr(similarities, "PARTS_BYTES", 200_000)
     same_pairs(drive(tmp_path / "other", families, similarities__name=name), one)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"candidates__method": "lsh"},
+        {"similarities__size": "20x20"},
+        {"similarities__name": "wavelet"},
+        {"candidates__across": "splits"},
+    ],
+    ids=str,
+)
+def test_a_copy_in_the_order_of_the_candidates_gives_the_same(
+    values: dict[str, Any], families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As is made of many images: through several groups of places, and blocks of a few images."""
+    for number, image in enumerate(families):
+        path = tmp_path / "set" / ("train" if number % 3 else "test") / "some" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    asked: dict[str, Any] = {"images__size": "16x16", "stages": WITH_COEFFICIENTS, **values}
+    monkeypatch.setattr(daskim.settings, "PART", 64)
+    one = drive(tmp_path / "one", tmp_path / "set", **asked)
+    monkeypatch.setattr(similarities.pictures, "KEPT_BYTES", 1)
+    monkeypatch.setattr(similarities.pictures, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(similarities.pictures, "GROUP_BYTES", 40_000)
+    other = drive(tmp_path / "other", tmp_path / "set", **asked)
+    same_pairs(one, other)
+    marked = other.run.marked("similarities") - one.run.marked("similarities")
+    assert len([key for key in marked if key.startswith("enter-")]) > 1
+    assert not other.run.exists("arrays", "arranged")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from collections.abc import Iterator
@@ -59,6 +60,26 @@ class TestFiles:
         any_run.save(value, "partial", "x", "y.npy")
         np.testing.assert_array_equal(any_run.load("partial", "x", "y.npy"), value)
         np.testing.assert_array_equal(any_run.view("partial", "x", "y.npy"), value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [np.zeros((0, 3), "f4"), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.array(5), np.array(["a", "bcd"])],
+        ids=["empty", "Fortran", "scalar", "text"],
+    )
+    def test_any_array_comes_back(self, value: np.ndarray, any_run: Run) -> None:
+        any_run.save(value, "y.npy")
+        found = any_run.load("y.npy")
+        np.testing.assert_array_equal(found, value, strict=True)
+
+    def test_what_is_no_array_of_numbers_is_refused(self, any_run: Run) -> None:
+        data = io.BytesIO()
+        np.save(data, np.array([{}], dtype=object), allow_pickle=True)
+        whole = io.BytesIO()
+        np.save(whole, np.arange(100))
+        for bad in (data.getvalue(), whole.getvalue()[:-8], b"no array"):
+            any_run.write(bad, "y.npy")
+            with pytest.raises(ValueError):
+                any_run.load("y.npy")
 
     def test_a_write_that_fails_leaves_what_was_there(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         run.write(b"whole", "a.txt")

@@ -29,8 +29,8 @@ MEASURED = textwrap.dedent(
     from daskim.settings import resolve
     from daskim.similarities import aligned
     from daskim.stages import Context, Size, candidates, similarities
-    from daskim.stages.candidates import bands, cells, features, join
-    from daskim.stages.similarities import compare
+    from daskim.stages.candidates import bands, cells, features, join, order
+    from daskim.stages.similarities import compare, pictures
     from daskim.store import Run
 
     def replace(name, value, *modules):
@@ -39,9 +39,11 @@ MEASURED = textwrap.dedent(
             setattr(module, name, value)
 
     replace("CACHE_BYTES", 3_000_000, kept, candidates, similarities)
-    replace("PARTS_BYTES", 3_000_000, compare, similarities)
-    compare._CACHE.limit = compare.PARTS_BYTES
-    replace("TILE_BYTES", 1_000_000, similarities)
+    replace("PARTS_BYTES", 3_000_000, similarities)
+    replace("KEPT_BYTES", 1_500_000, pictures)
+    replace("GROUP_BYTES", 2**22, pictures)
+    replace("BLOCK_BYTES", 2**20, pictures)
+    replace("TOLD", 1024, order, candidates)
     replace("SQUARE", 64, similarities)
     replace("PIECE", 8, compare, similarities)
     replace("READ_BYTES", 2**18, compare, similarities)

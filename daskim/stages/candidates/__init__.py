@@ -1,12 +1,12 @@
 """Which pairs of images are worth a similarity: MinHash bands, nearest neighbours in coarse coefficients, or all.
 
 Leaves `representatives` (row, first: the image that stands for it, splits: those of all images that this one stands
-for, as bits of the sorted names), `candidates` (a < b, source, correlation; a part holds pairs of few ranges of rows,
-so that a task that reads few blocks finds their pairs together: `unite.py`) and `nearest` (row, nearest_row,
+for, as bits of the sorted names), `candidates` (a < b, source, correlation; a part holds pairs of few images, as these
+are in an order in which partners stand together: `order.py`) and `nearest` (row, nearest_row,
 correlation: the most alike in coarse coefficients; with candidates.across = splits, of another split). With across =
 splits and a search in coarse coefficients also `nearest_by_split` (row, split, nearest_row, correlation): of each image
 that is searched the most alike of every other split, however far. For later deliveries `neighbours` (see `lists.py`),
-and in `frozen/candidates` which images were searched.
+and in `frozen/candidates` which images were searched, and until the first one their order.
 
 After a delivery the parts of `candidates` that begin with its mark hold all of them: `-new-` those that are to be
 compared, `-old-` those that were. Older parts go when the pairs have been compared.
@@ -22,25 +22,23 @@ import pandas as pd
 import pyarrow as pa
 
 from daskim.errors import SettingsError
-from daskim.kept import CACHE_BYTES, parts_of
+from daskim.kept import CACHE_BYTES, SIDE_BY_SIDE, parts_of
 from daskim.kernels.coarse import width
 from daskim.kernels.splits import MOST, pairs_across, split_masks
 from daskim.settings import Settings
 from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.stages.candidates.bands import CUT, SORTED, bands_of, forms_of, lsh_files
 from daskim.stages.candidates.cells import GROUP, QUERY
-from daskim.stages.candidates.features import form_count, views_bytes
+from daskim.stages.candidates.features import form_count, leave_features, views_bytes
 from daskim.stages.candidates.join import BLOCK, best_of_splits
 from daskim.stages.candidates.lists import join_files, renew_lists
+from daskim.stages.candidates.order import MOST_SAMPLED, TOLD, leave_order
 from daskim.stages.candidates.rows import NAME, first_of_equals, searched_rows
-from daskim.stages.candidates.unite import Layout, best_of_each, counts, spans, unite_all, united, write
+from daskim.stages.candidates.unite import best_of_each, counts, spans, unite_all, united, write
 from daskim.store import Run
 
 __all__ = ["STAGE"]
 
-# Rows whose pairs with another such range stand together. A constant near the usual block, so that neither the order
-# of the tables nor their parts depend on the blocks of the run.
-RANGE = 2048
 # What k-means by dask-ml takes in the process that orders the work: the library, and a sample.
 DASK_ML_BYTES = 300_000_000
 
@@ -97,16 +95,18 @@ def _searched(context: Context, rows: np.ndarray, facts: dict[str, Any]) -> Foun
     """Leave all candidates; how many there are, and the most alike of each image (`unite.best_of_each`)."""
     run, settings = context.run, context.settings.candidates
     method = settings.method
-    edges = [lo for lo, _ in spans(context.known.n, RANGE)]
+    leave_features(context)
+    leave_order(context, rows)
+    edges = [lo for lo, _ in spans(context.known.n)]
     near: list[list[str]] = [[] for _ in edges]
     shared = near
     if method != "lsh":
-        near, more = join_files(context, rows, RANGE)
+        near, more = join_files(context, rows, edges)
         facts.update(more)
     if method != "join":
         shared, more = lsh_files(context, rows, edges)
         facts.update(more)
-    infos = unite_all(context, near, shared, Layout(settings.part_pairs(context.known.n), RANGE))
+    infos = unite_all(context, near, shared, settings.part_pairs(context.known.n))
     facts["parts"] = facts["compare"] = sum(info["parts"] for info in infos)
     count = {name: sum(info[name] for info in infos) for name in ("candidates", "join", "lsh")}
     return count, (run.load("partial", NAME, f"range-{index:03d}.npy") for index in range(len(edges)))
@@ -116,6 +116,7 @@ def _renewed(context: Context, rows: np.ndarray, change: Change, facts: dict[str
     """As `_searched` after a delivery, from the lists that there were; all pairs are held here."""
     run, n, settings = context.run, context.known.n, context.settings.candidates
     method = settings.method
+    run.remove(*SIDE_BY_SIDE)
     lists, codes = np.zeros((3, 0)), [np.zeros(0, dtype=np.int64)]
     if method != "lsh":
         lists, more = renew_lists(context, rows, change, run.facts(NAME))
@@ -127,9 +128,9 @@ def _renewed(context: Context, rows: np.ndarray, change: Change, facts: dict[str
     pairs = united(n, lists, np.concatenate(codes))
     before = _compared(run, run.facts(NAME)["delivery"], change, n)
     old = np.isin(pairs.a * n + pairs.b, before, assume_unique=True)
-    layout = Layout(settings.part_pairs(n), RANGE)
-    facts["parts"] = write(run, f"{change.mark}-old-", pairs.of(old), layout)
-    facts["compare"] = write(run, f"{change.mark}-new-", pairs.of(~old), layout)
+    part = settings.part_pairs(n)
+    facts["parts"] = write(run, f"{change.mark}-old-", pairs.of(old), part)
+    facts["compare"] = write(run, f"{change.mark}-new-", pairs.of(~old), part)
     return counts(pairs), iter([best_of_each(pairs)])
 
 
@@ -216,24 +217,26 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     search = QUERY * forms * k * 12 + BLOCK * (forms + 1) * k * 4 + QUERY * candidates.neighbours * 300
     sign = size.rows * (size.pixels * 9 + 2 * signature)
     sort = min(size.n, SORTED) * 5 // 4 * (3 * signature // 16 + 200) + 2 * min(size.n, CUT) * signature if lsh else 0
-    span = max(hi - lo for lo, hi in spans(size.n, RANGE))
+    span = max(hi - lo for lo, hi in spans(size.n))
     one = -(-pairs // size.n) * span * 150  # the pairs of one range
     group = GROUP * QUERY * (2 * forms * k + 16 * forms * candidates.probes + 16) * 4  # sorted into cells
     cells = group if size.n > candidates.all_blocks else 0
+    told = min(size.n, TOLD) * (forms + 2) * k * 2
+    sampled = 24 * k * min(size.n, MOST_SAMPLED)
     return Need(
         blocks=-(-size.n // QUERY),
         read=2 * size.n * size.pixels,
         write=size.n * (forms * k * 2 + signature) + 40 * pairs,
-        task=max(views, search, sign, sort, one, cells),
+        task=max(views, search, told, 16 * size.n + max(sign, sort, one, cells)),  # and the order of all
         process=CACHE_BYTES,
         # the graph of the blocks; dask-ml, where there are cells
-        driver=400 * size.n + 20_000 * size.blocks + (DASK_ML_BYTES if cells else 0),
+        driver=400 * size.n + 20_000 * size.blocks + max(sampled, DASK_ML_BYTES if cells else 0),
     )
 
 
 STAGE = Stage(
     name=NAME,
-    version=6,  # 6: pairs that meet in a band by chance are left out
+    version=7,  # 6: pairs that meet in a band by chance are left out; 7: they go by the order of the coarse features
     reads=("images", "exact"),
     settings=("candidates", "similarities.size"),
     leaves=(

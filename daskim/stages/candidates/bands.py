@@ -33,6 +33,7 @@ from daskim.kernels.lsh.sketch import SPREAD
 from daskim.renewal import renew_rows
 from daskim.settings import Candidates
 from daskim.stages import Change, Context
+from daskim.stages.candidates.order import order_in
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
@@ -85,6 +86,8 @@ def lsh_files(
 ) -> tuple[list[list[str]], dict[str, Any]]:
     """Files of the pairs that share a band and are no chance, as a * n + b, a < b, for each range of a; and facts.
 
+    a and b are places (`order.py`); after a delivery, rows.
+
     Parameters
     ----------
     rows : ndarray, shape (p,), int64
@@ -117,7 +120,7 @@ def lsh_files(
     keys = [f"{mark}{index:04d}" for index in range(len(each))]
     least = least_agreement(settings.least_jaccard, bands.permutations)
     asked = Asked(settings.bucket, bands.permutations, least)
-    calls = [(groups, band, share, shares, asked, context.known.n, edges) for band, share in each]
+    calls = [(groups, band, share, shares, asked, context.known.n, edges, change is None) for band, share in each]
     infos = context.engine.each(NAME, "band", keys, calls, pairs_of_band)
     stars = sum(info["stars"] for info in infos)
     if stars:
@@ -208,9 +211,20 @@ def cut_bands(run: Run, key: str, rows: np.ndarray, place: np.ndarray, b: int, r
 
 
 def pairs_of_band(
-    run: Run, key: str, groups: list[str], band: int, share: int, shares: int, asked: Asked, n: int, edges: list[int]
+    run: Run,
+    key: str,
+    groups: list[str],
+    band: int,
+    share: int,
+    shares: int,
+    asked: Asked,
+    n: int,
+    edges: list[int],
+    placed: bool,
 ) -> dict[str, Any]:
     """Pairs of images that are equal in one band, in any form of one of them, as numbers a * n + b with a < b.
+
+    With `placed`, a and b are their places.
 
     Of all values of the band only a share, told by a hash of the first number: images that are equal have the same.
     """
@@ -238,7 +252,8 @@ def pairs_of_band(
         capped.append(found.capped)
         met += len(found.a)
     both = np.concatenate(pairs, axis=1)
-    both = np.sort(both[:, both[0] != both[1]], axis=0)
+    both = both[:, both[0] != both[1]]
+    both = np.sort(order_in(run, n).places[both] if placed else both, axis=0)
     codes = np.unique(both[0] * n + both[1])
     owner = np.searchsorted(edges, codes // n, side="right") - 1
     ranges = np.unique(owner).tolist()

@@ -19,7 +19,7 @@ from daskim.stages import Change, Context
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run
 
-__all__ = ["LENGTH", "Projector", "features", "form_count", "forms_of", "odd_of", "plain_of"]
+__all__ = ["LENGTH", "Projector", "form_count", "forms_of", "leave_features", "odd_of", "plain_of"]
 __all__ += ["renew_features", "views_bytes", "with_mirrored"]
 
 # Images whose forms are made together, and that are projected by one task. Constants: the last bits of products may
@@ -70,7 +70,7 @@ def project(images: np.ndarray, directions: np.ndarray, settings: Candidates) ->
     return out.reshape(len(images), -1)
 
 
-def features(context: Context) -> None:
+def leave_features(context: Context) -> None:
     """Leave the array `coarse` (n, forms * k) in the run."""
     import dask.array as da
 

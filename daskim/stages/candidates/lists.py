@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from daskim.kernels.nearest import best_rows
 from daskim.stages import Change, Context
-from daskim.stages.candidates.features import features, renew_features
+from daskim.stages.candidates.features import renew_features
 from daskim.stages.candidates.join import Search
 from daskim.stages.candidates.rows import NAME
 from daskim.stages.candidates.unite import by_range, write_lists
@@ -25,17 +25,18 @@ __all__ = ["join_files", "renew_lists"]
 PART = 1_000_000
 
 
-def join_files(context: Context, rows: np.ndarray, tile: int) -> tuple[list[list[str]], dict[str, Any]]:
-    """Files of the pairs of images near each other, for each range of smaller rows (`unite.by_range`); and facts.
+def join_files(context: Context, rows: np.ndarray, edges: list[int]) -> tuple[list[list[str]], dict[str, Any]]:
+    """Files of the pairs of images near each other, for each range of smaller places (`unite.by_range`); and facts.
 
     Parameters
     ----------
     rows : ndarray, shape (p,), int64
-        Images that are searched.
+        Images that are searched, and whose coarse features are there.
+    edges : list of int
+        Where the ranges begin.
     """
-    features(context)
     search = Search(context, rows)
-    return by_range(context, search.nearest("nearest", rows, rows), tile), search.facts
+    return by_range(context, search.nearest("nearest", rows, rows), edges), search.facts
 
 
 def renew_lists(

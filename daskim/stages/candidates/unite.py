@@ -1,6 +1,7 @@
-"""Candidates of all searches, each pair once: sorted into ranges of the smaller row, and united one task a range.
+"""Candidates of all searches, each pair once: sorted into ranges of the smaller place, and united one task a range.
 
-No process ever holds the pairs of all images: the driver learns how many there are, and of each image the most alike.
+Places are those of `order.py`: so what stands together in the table shares its images. No process ever holds the pairs
+of all images: the driver learns how many there are, and of each image the most alike.
 """
 
 from __future__ import annotations
@@ -12,51 +13,34 @@ import pyarrow as pa
 
 from daskim.kernels.splits import across
 from daskim.stages import Context
+from daskim.stages.candidates.order import order_in
 from daskim.stages.candidates.rows import NAME
 from daskim.store import Run, block_bounds
 
-__all__ = ["Layout", "best_of_each", "by_range", "counts", "spans", "unite_all", "united", "write", "write_lists"]
+__all__ = ["best_of_each", "by_range", "counts", "spans", "unite_all", "united", "write", "write_lists"]
 
 # Bits of a source, and their names in order.
 JOIN, LSH = 1, 2
 NAMES = ["", "join", "lsh", "join+lsh"]
-# Rows of one range at least, and ranges and groups of searches at most: together they bound the number of files.
+# Places of one range at least, and ranges and groups of searches at most: together they bound the number of files.
 SPAN = 16_384
 SPANS = 128
 GROUPS = 64
 
 
-class Layout(NamedTuple):
-    """How the table of candidates is cut.
-
-    Attributes
-    ----------
-    part : int
-        Pairs in one part: the unit of work of the similarities.
-    tile : int
-        Rows whose pairs with another such range stand together.
-    """
-
-    part: int
-    tile: int
+def spans(n: int) -> list[tuple[int, int]]:
+    """[lo, hi) of the ranges of smaller places."""
+    return block_bounds(n, max(SPAN, -(-n // SPANS)))
 
 
-def spans(n: int, tile: int) -> list[tuple[int, int]]:
-    """[lo, hi) of the ranges of smaller rows, whole tiles each."""
-    rows = max(SPAN, -(-n // SPANS))
-    return block_bounds(n, -(-rows // tile) * tile)
-
-
-def by_range(context: Context, files: list[str], tile: int) -> list[list[str]]:
-    """For each range the files of pairs in it (smaller row, larger row, score), from what a search left.
+def by_range(context: Context, files: list[str], edges: list[int]) -> list[list[str]]:
+    """For each range the files of pairs in it (smaller place, larger place, score), from what a search left.
 
     Also leaves the table `neighbours`.
     """
-    n = context.known.n
     size = max(4, -(-len(files) // GROUPS))
     groups = [files[start : start + size] for start in range(0, len(files), size)]
     keys = [f"{index:06d}" for index in range(len(groups))]
-    edges = [lo for lo, _ in spans(n, tile)]
     infos = context.engine.each(NAME, "sorted", keys, [(group, edges) for group in groups], sort_lists)
     if not groups:
         write_lists(context.run, "d00000-000000", np.zeros((3, 0)))
@@ -70,7 +54,8 @@ def sort_lists(run: Run, key: str, files: list[str], edges: list[int]) -> dict[s
     """Lists of some images: into the table `neighbours`, and as pairs into a file for each range."""
     lists = np.concatenate([run.load("partial", NAME, name) for name in files], axis=1)
     write_lists(run, f"d00000-{key}", lists)
-    pairs = np.stack([lists[:2].min(axis=0), lists[:2].max(axis=0), lists[2]])
+    ends = order_in(run, run.array("images").shape[0]).places[lists[:2].astype(np.int64)]
+    pairs = np.stack([ends.min(axis=0), ends.max(axis=0), lists[2]])
     owner = np.searchsorted(edges, pairs[0], side="right") - 1
     ranges = np.unique(owner).tolist()
     for index in ranges:
@@ -85,7 +70,7 @@ def write_lists(run: Run, key: str, lists: np.ndarray) -> None:
 
 
 class Pairs(NamedTuple):
-    """Candidates: rows a < b, source, correlation of the coarse coefficients."""
+    """Candidates: rows (or places) a < b, source, correlation of the coarse coefficients."""
 
     a: np.ndarray
     b: np.ndarray
@@ -101,6 +86,8 @@ def united(n: int, lists: np.ndarray, codes: np.ndarray) -> Pairs:
 
     Parameters
     ----------
+    n : int
+        More than all rows (or places).
     lists : ndarray, shape (3, p), float64
         Two rows and their correlation; pairs may come more than once.
     codes : ndarray, shape (q,), int64
@@ -134,22 +121,18 @@ def _distinct(codes: np.ndarray) -> np.ndarray:
     return codes[np.diff(codes, prepend=-1) != 0]
 
 
-def in_order(pairs: Pairs, tile: int) -> Pairs:
-    """Pairs by the range of rows that b is in, then by that of a, then by (a, b): so the ranges of a stay in memory."""
-    over = pairs.b // tile * (int(pairs.a.max(initial=0)) // tile + 1) + pairs.a // tile
-    return pairs.of(np.argsort(over, kind="stable"))
-
-
-def write(run: Run, mark: str, pairs: Pairs, layout: Layout, *, empty: bool = True) -> int:
-    """Candidates in order, in parts of the table whose names begin with a mark; how many parts.
+def write(run: Run, mark: str, pairs: Pairs, part: int, *, empty: bool = True) -> int:
+    """Candidates as they come, in parts of the table whose names begin with a mark; how many parts.
 
     Parameters
     ----------
+    part : int
+        Pairs in one part: the unit of work of the similarities.
     empty : bool
         Write a part also if there are no pairs: so that the table can be read.
     """
-    a, b, source, correlation = in_order(pairs, layout.tile)
-    bounds = block_bounds(len(a), layout.part) or [(0, 0)] * empty
+    a, b, source, correlation = pairs
+    bounds = block_bounds(len(a), part) or [(0, 0)] * empty
     names = pa.array(NAMES)
     for index, (lo, hi) in enumerate(bounds):
         table = {"a": a[lo:hi], "b": b[lo:hi], "source": names.take(pa.array(source[lo:hi]))}
@@ -174,29 +157,34 @@ def best_of_each(pairs: Pairs) -> np.ndarray:
     return np.stack([row[at].astype(np.float64), other[at].astype(np.float64), score[at]])
 
 
-def unite_all(context: Context, near: list[list[str]], shared: list[list[str]], layout: Layout) -> list[dict[str, Any]]:
+def unite_all(context: Context, near: list[list[str]], shared: list[list[str]], part: int) -> list[dict[str, Any]]:
     """Leave the candidates of each range; how many, and in how many parts.
 
     Parameters
     ----------
     near, shared : list of lists of str
         Of each range, the files of pairs by neighbours (`by_range`) and by bands.
+    part : int
+        Pairs in one part of the table.
     """
     n, apart = context.known.n, context.settings.candidates.across == "splits"
     keys = [f"{index:03d}" for index in range(len(near))]
-    calls = [(n, ours, theirs, apart, layout) for ours, theirs in zip(near, shared)]
+    calls = [(n, ours, theirs, apart, part) for ours, theirs in zip(near, shared)]
     return context.engine.each(NAME, "range", keys, calls, unite_range)
 
 
 def unite_range(
-    run: Run, key: str, n: int, near: list[str], shared: list[str], apart: bool, layout: Layout
+    run: Run, key: str, n: int, near: list[str], shared: list[str], apart: bool, part: int
 ) -> dict[str, Any]:
-    """The candidates whose smaller row is in one range: into the table, and the best of each image into a file."""
+    """The candidates whose smaller place is in one range: into the table, and the best of each image into a file."""
+    order = order_in(run, n)
     lists = np.concatenate([np.zeros((3, 0)), *(run.load("partial", NAME, name) for name in near)], axis=1)
     codes = np.concatenate([np.zeros(0, dtype=np.int64), *(run.load("partial", NAME, name) for name in shared)])
     if apart:
         masks = run.load("partial", NAME, "masks.npy")
-        codes = codes[across(masks[codes // n], masks[codes % n])]
+        codes = codes[across(masks[order.rows[codes // n]], masks[order.rows[codes % n]])]
     pairs = united(n, lists, codes)
-    run.save(best_of_each(pairs), "partial", NAME, f"range-{key}.npy")
-    return {**counts(pairs), "parts": write(run, f"{key}-", pairs, layout, empty=int(key) == 0)}
+    ends = np.stack([order.rows[pairs.a], order.rows[pairs.b]])
+    pairs = Pairs(ends.min(axis=0), ends.max(axis=0), pairs.source, pairs.correlation)
+    run.save(best_of_each(pairs.of(np.lexsort((pairs.b, pairs.a)))), "partial", NAME, f"range-{key}.npy")
+    return {**counts(pairs), "parts": write(run, f"{key}-", pairs, part, empty=int(key) == 0)}

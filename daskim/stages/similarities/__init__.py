@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from daskim.errors import SettingsError
-from daskim.kept import CACHE_BYTES, parts_of
+from daskim.kept import CACHE_BYTES, SIDE_BY_SIDE, parts_of
 from daskim.kernels.proportions import share_interval
 from daskim.kernels.splits import across
 from daskim.plugins import find, similarity_of
 from daskim.settings import Settings
 from daskim.stages import Change, Context, Need, Size, Stage
 from daskim.stages.similarities.compare import (
-    PARTS_BYTES,
     PIECE,
     READ_BYTES,
     Job,
@@ -33,13 +32,13 @@ from daskim.stages.similarities.compare import (
 )
 from daskim.stages.similarities.copies import all_copies
 from daskim.stages.similarities.deliveries import forget_older, listed_in, still_candidates
-from daskim.stages.similarities.pictures import NAME, READ, shown
+from daskim.stages.similarities.pictures import NAME, READ, arranged, group_bytes, shown
 from daskim.store import block_bounds
 
 __all__ = ["STAGE", "threshold_of"]
 
-# Per-image parts of one tile, bytes: two tiles are held by each task.
-TILE_BYTES = 40_000_000
+# Per-image parts that a task holds, bytes. At 32 x 32 some 12,000 images: those of a part of the candidates.
+PARTS_BYTES = 160_000_000
 # Rows of a square of pairs, where all are compared.
 SQUARE = 256
 # Images that estimate the recall, at least (where there are as many).
@@ -62,9 +61,9 @@ def _run(context: Context) -> dict[str, Any]:
     masks = np.asarray(run.read_table("representatives", ["splits"])["splits"]) if apart else None
     if masks is not None:
         run.save(masks, "partial", NAME, "masks.npy")
-    job, rows, lost = _job(context, _rows(context, first, everything))
+    job, rows, lost = _job(context, _rows(context, first, everything), in_order=True)
     if everything:
-        ordered, squares, ranges = _squares(rows, masks, min(SQUARE, max(job.tile, 8)))
+        ordered, squares, ranges = _squares(rows, masks, min(SQUARE, max(job.most // 2, 8)))
         run.save(ordered, "partial", NAME, "rows.npy")
         keys = [f"{i:05d}-{j:05d}" for i, j in ranges]
         infos = context.engine.each(
@@ -81,6 +80,7 @@ def _run(context: Context) -> dict[str, Any]:
     facts = _finished(context, job, _counts(infos, size.possible), first, keys, int(lost.size))
     if not everything:
         facts["recall"] = _recall(context, job, rows, facts)
+    run.remove("arrays", "arranged")
     _say(context, facts)
     return facts
 
@@ -98,7 +98,7 @@ def _update(context: Context, change: Change) -> dict[str, Any] | None:
         return None
     before = run.facts(NAME)
     first = np.asarray(run.read_table("representatives", ["first"])["first"])
-    job, rows, lost = _job(context, _rows(context, first, False))
+    job, rows, lost = _job(context, _rows(context, first, False), in_order=False)
     run.save(rows, "partial", NAME, "rows.npy")
     keys = parts_of(run, "candidates", f"{change.mark}-new-")
     infos = context.engine.each(NAME, f"{change.mark}-part", keys, [(job, lost) for _ in keys], compare_part)
@@ -128,9 +128,15 @@ def _levels_of(new: dict[str, Any], old: dict[str, Any], possible: int) -> dict[
     return {key: {"pairs": count, "share": count / max(1, possible)} for key, count in pairs.items()}
 
 
-def _job(context: Context, rows: np.ndarray) -> tuple[Job, np.ndarray, np.ndarray]:
-    """What every task shares, the rows that can be seen, and those that cannot."""
-    run, settings, size = context.run, context.settings, context.known
+def _job(context: Context, rows: np.ndarray, *, in_order: bool) -> tuple[Job, np.ndarray, np.ndarray]:
+    """What every task shares, the rows that can be seen, and those that cannot.
+
+    Parameters
+    ----------
+    in_order : bool
+        All candidates will be looked at, and many images are best copied in the order of these, if they have one.
+    """
+    run, settings = context.run, context.settings
     name, everything = settings.similarities.name, settings.candidates.method == "all"
     view, lost = shown(context, find("similarities", name).of, rows)
     if lost.size:
@@ -138,11 +144,11 @@ def _job(context: Context, rows: np.ndarray) -> tuple[Job, np.ndarray, np.ndarra
         rows = rows[~np.isin(rows, lost)]
     similarity = similarity_of(name, view.shape, screen=not everything)
     dtype = np.float64 if everything else np.float32
-    tile = max(1, min(size.rows, TILE_BYTES // part_bytes(similarity, view.shape, dtype)))
-    record = run.read_json("state", NAME, "stage.json") or {}
-    token = f"{record.get('fingerprint', '')} {run.array('images').attrs['made']} {view.made}"
-    across = settings.candidates.across == "splits"
-    return Job(view, name, everything, threshold_of(settings), tile, token, across), rows, lost
+    most = max(2, PARTS_BYTES // part_bytes(similarity, view.shape, dtype))
+    if in_order and run.exists(*SIDE_BY_SIDE):
+        order = run.load(*SIDE_BY_SIDE)
+        view = arranged(context, view, order[np.isin(order, rows)])
+    return Job(view, name, everything, threshold_of(settings), most, settings.candidates.across == "splits"), rows, lost
 
 
 def _finished(
@@ -246,7 +252,8 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
     chosen = drawn_from[np.sort(np.random.default_rng(settings.seed).permutation(len(drawn_from))[:count])]
     count = len(chosen)
     context.run.save(chosen, "partial", NAME, "drawn.npy")
-    bounds = block_bounds(len(rows), max(1, min(job.tile, DRAWN_PAIRS // count)))
+    context.run.save(rows[np.argsort(job.shown.places(rows), kind="stable")], "partial", NAME, "rows.npy")
+    bounds = block_bounds(len(rows), max(1, min(job.most // 2, DRAWN_PAIRS // count)))
     keys = [f"{index:06d}" for index in range(len(bounds))]
     infos = context.engine.each(NAME, "recall", keys, [(job, lo, hi) for lo, hi in bounds], compare_sample)
     pairs = context.run.read_table("pairs", ["a", "b", "similarity"])
@@ -314,21 +321,25 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
             raise
         similarity = similarity_of(settings.similarities.name, (64, 64, size.channels))
     parts = part_bytes(similarity, shape)
-    tile = max(1, min(size.rows, TILE_BYTES // parts))
-    # parts in the making take several times their final size
-    task = 2 * tile * parts + 4 * min(tile, PIECE) * parts + similarity.batch * similarity.pair_bytes + 2 * READ * seen
-    task += max(READ_BYTES, min(tile, PIECE) * shown_bytes(shape))
     everything = settings.candidates.method == "all"
+    held = min(size.n, max(2, PARTS_BYTES // parts))
+    if everything:
+        held = min(held, 2 * SQUARE)
+    # parts in the making take several times their final size
+    task = held * parts + 4 * min(held, PIECE) * parts + similarity.batch * similarity.pair_bytes + 2 * READ * seen
+    task += max(READ_BYTES, min(held, PIECE) * shown_bytes(shape))
+    copied = size.n * shown_bytes(shape)
+    task = max(task, 2 * min(group_bytes(copied), copied)) + 8 * size.n
     pairs = size.possible if everything else min(size.n * (settings.candidates.neighbours + 32), size.possible)
     pairs = min(pairs, settings.candidates.most_pairs(size.n))
     columns = 4 + len(similarity.reports)
     table = max(SQUARE**2, DRAWN_PAIRS if settings.candidates.sample else 0) * 16 * columns
     return Need(
         blocks=max(1, pairs // SQUARE**2 if everything else pairs // settings.candidates.part_pairs(size.n)),
-        read=pairs // 64 * seen,
-        write=pairs * 8 * columns,
+        read=pairs // 4 * seen + (0 if everything else 2 * copied),
+        write=pairs * 8 * columns + (0 if everything else 2 * copied),
         task=task + table,
-        process=CACHE_BYTES + PARTS_BYTES,
+        process=CACHE_BYTES,
         driver=pairs * 40 + 100 * size.n,
     )
 
@@ -344,7 +355,7 @@ STAGE = Stage(
         "candidates.sample",
         "candidates.seed",
     ),
-    leaves=("tables/pairs", "arrays/pictures"),
+    leaves=("tables/pairs", "arrays/pictures", "arrays/arranged"),
     run=_run,
     need=_need,
     versions=lambda settings: similarity_versions(settings),

@@ -1,12 +1,10 @@
-"""One task: the similarity of some pairs, tile by tile, with what is computed once for an image kept in between."""
+"""One task: the similarity of some pairs, with what is computed for an image made once for those held together."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,31 +13,16 @@ from numpy.typing import DTypeLike
 
 from daskim.kernels.splits import across
 from daskim.plugins import similarity_of
-from daskim.release import kept_for_a_stage
 from daskim.similarities import NEAR, Parts, Similarity, score, score_images
 from daskim.stages.similarities.pictures import NAME, Shown
 from daskim.store import Run, block_bounds
 
-__all__ = [
-    "PARTS_BYTES",
-    "PIECE",
-    "READ_BYTES",
-    "Job",
-    "compare_part",
-    "compare_sample",
-    "compare_tile",
-    "part_bytes",
-    "shown_bytes",
-]
+__all__ = ["PIECE", "READ_BYTES", "Job", "compare_part", "compare_sample", "compare_tile", "part_bytes", "shown_bytes"]
 
-# Per-image parts that a process keeps, bytes: at 32 x 32 some 24,000 images, more than stand together among candidates.
-PARTS_BYTES = 320_000_000
 # Images whose parts are made together.
 PIECE = 64
 # Images read together for them, bytes: each time the array of the run is opened and its blocks are looked up.
 READ_BYTES = 2**22
-# The share of a tile, one in so many, from which on its parts are made for all of it.
-WHOLE = 4
 # Pairs near the threshold that are decided together.
 DECIDED = 64
 
@@ -56,10 +39,8 @@ class Job:
         Every pair is followed to the end in float64; else float32 screens, and hopeless pairs may be given up.
     threshold : float
         Pairs near it are decided in float64.
-    tile : int
-        Images whose parts are computed together.
-    token : str
-        Names what the parts are made from.
+    most : int
+        Images whose parts are held by a task, two at least.
     across : bool
         Only pairs of images of different splits.
     """
@@ -68,8 +49,7 @@ class Job:
     name: str
     exact: bool
     threshold: float
-    tile: int
-    token: str
+    most: int
     across: bool = False
 
     def similarity(self) -> Similarity:
@@ -80,85 +60,10 @@ class Job:
         return np.float64 if self.exact else np.float32
 
 
-class _Tile:
-    """Parts of some images, made as they are asked for.
-
-    Attributes
-    ----------
-    rows : ndarray, int64, ascending
-    parts : tuple of ndarray
-        One entry for each of the rows; only those that have been made are written, and take memory.
-    """
-
-    def __init__(self, rows: np.ndarray) -> None:
-        self.rows, self.bytes = rows, 0
-        self.parts: Parts = ()
-        self.made = np.zeros(len(rows), dtype=np.bool_)
-        self.lock = Lock()
-
-    def fill(self, job: Job, similarity: Similarity, rows: np.ndarray, *, whole: bool) -> None:
-        """Make what is missing of these rows; or of all, where a good part of the tile will have been asked for."""
-        with self.lock:
-            asked = self.made.copy()
-            asked[self.places(rows)] = True
-            if whole and WHOLE * int(asked.sum()) >= len(asked):
-                asked[:] = True
-            missing = np.flatnonzero(asked & ~self.made)
-            if not len(missing):
-                return
-            made = _made(job, similarity, self.rows[missing])
-            self.parts = self.parts or tuple(np.empty((len(asked), *part.shape[1:]), part.dtype) for part in made)
-            for mine, part in zip(self.parts, made):
-                mine[missing] = part
-            self.made[missing] = True
-            self.bytes += _size(made)
-
-    def places(self, rows: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self.rows, rows)
-
-
-class _PartsCache:
-    """Tiles of images with their parts, the latest of them, shared by the threads of a process."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.held: OrderedDict[tuple[str, int], _Tile] = OrderedDict()
-        self.lock = Lock()
-
-    @property
-    def bytes(self) -> int:
-        return sum(tile.bytes for tile in self.held.values())
-
-    def tile(self, key: tuple[str, int], rows: np.ndarray) -> _Tile:
-        """The tile of that name, which holds these rows and may be empty yet."""
-        with self.lock:
-            tile = self.held.setdefault(key, _Tile(rows))
-            self.held.move_to_end(key)
-            return tile
-
-    def fit(self) -> None:
-        """Let go of the tiles that were used least lately, but one."""
-        with self.lock:
-            while self.bytes > self.limit and len(self.held) > 1:
-                self.held.popitem(last=False)
-
-    def clear(self) -> None:
-        with self.lock:
-            self.held.clear()
-
-
-_CACHE = _PartsCache(PARTS_BYTES)
-kept_for_a_stage(_CACHE.clear)
-
-
-def _size(parts: Parts) -> int:
-    return sum(part.nbytes for part in parts)
-
-
 def part_bytes(similarity: Similarity, shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> int:
     """Bytes of the parts of one image."""
     blank = np.zeros((1, *shape), dtype=np.uint8 if similarity.of == "pixels" else np.float64)
-    return max(1, _size(similarity.parts(blank, dtype)))
+    return max(1, sum(part.nbytes for part in similarity.parts(blank, dtype)))
 
 
 def shown_bytes(shape: tuple[int, ...]) -> int:
@@ -166,54 +71,44 @@ def shown_bytes(shape: tuple[int, ...]) -> int:
     return math.prod(shape) * (1 if len(shape) == 3 else 8)
 
 
-def _tile_parts(job: Job, similarity: Similarity, rows: np.ndarray, *, whole: bool) -> _Tile:
-    """The tile that all of some rows are in, with their parts."""
-    number = int(rows[0]) // job.tile
-    end = (number + 1) * job.tile
-    if job.shown.made is None:
-        end = min(end, job.shown.count)
-    tile = _CACHE.tile((job.token, number), np.arange(number * job.tile, end))
-    tile.fill(job, similarity, rows, whole=whole and job.shown.made is None)
-    _CACHE.fit()
-    return tile
-
-
-def _made(job: Job, similarity: Similarity, rows: np.ndarray) -> Parts:
+def _made(job: Job, similarity: Similarity, places: np.ndarray) -> Parts:
     """Parts of some images (one at least), piece by piece: in the making they take several times their size."""
     out: Parts = ()
     read = max(PIECE, READ_BYTES // shown_bytes(job.shown.shape))
-    for first in range(0, len(rows), read):
-        images = job.shown.take(rows[first : first + read])
+    for first in range(0, len(places), read):
+        images = job.shown.at(places[first : first + read])
         for start in range(0, len(images), PIECE):
             made = similarity.parts(images[start : start + PIECE], job.dtype)
-            out = out or tuple(np.empty((len(rows), *part.shape[1:]), part.dtype) for part in made)
+            out = out or tuple(np.empty((len(places), *part.shape[1:]), part.dtype) for part in made)
             for whole, part in zip(out, made):
                 whole[first + start : first + start + len(part)] = part
     return out
 
 
-def compared(job: Job, a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions of pairs, and what `score` says of them; tile pair by tile pair.
+def _of_few(a: np.ndarray, b: np.ndarray, most: int) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Runs of pairs that lie among at most so many images: [lo, hi), the images, and which of them each pair is."""
+    todo = [(0, len(a))] if len(a) else []
+    while todo:
+        lo, hi = todo.pop()
+        used, at = np.unique(np.stack([a[lo:hi], b[lo:hi]]), return_inverse=True)
+        if len(used) > most and hi - lo > 1:
+            half = (lo + hi) // 2
+            todo += [(half, hi), (lo, half)]
+        else:
+            yield lo, hi, used, at.reshape(2, -1)
 
-    Candidates come as they are ordered here: one tile of the larger rows after another, with all of a range of smaller
-    rows. So the tiles of that range are asked for again and again, and are made whole; those of the others once.
+
+def compared(job: Job, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What `score` says of pairs of rows.
+
+    Candidates come in an order in which pairs of the same images are near one another.
     """
     similarity = job.similarity()
-    left, right = a // job.tile, b // job.tile
-    order = np.lexsort((left, right))
-    edges = np.flatnonzero(np.diff(left[order]) | np.diff(right[order])) + 1
-    held: tuple[int, _Tile] | None = None
-    for mine in np.split(order, edges):
-        if not len(mine):
-            continue
-        other = int(right[mine[0]])
-        if held is None or held[0] != other:
-            rows = np.unique(b[order[right[order] == other]])
-            held = other, _tile_parts(job, similarity, rows, whole=False)
-        tile_b = held[1]
-        tile_a = _tile_parts(job, similarity, np.unique(a[mine]), whole=True)
-        one_side, other_side = ((tile.parts, tile.places(x), x) for tile, x in ((tile_a, a[mine]), (tile_b, b[mine])))
-        yield mine, _scored(job, similarity, one_side, other_side)
+    out = np.empty((len(a), 1 + len(similarity.reports)))
+    for lo, hi, used, (one, other) in _of_few(job.shown.places(a), job.shown.places(b), job.most):
+        parts = _made(job, similarity, used)
+        out[lo:hi] = _scored(job, similarity, (parts, one, a[lo:hi]), (parts, other, b[lo:hi]))
+    return out
 
 
 def _scored(
@@ -269,15 +164,12 @@ def compare_sample(run: Run, key: str, job: Job, lo: int, hi: int) -> dict[str, 
     """
     rows, drawn = run.load("partial", NAME, "rows.npy")[lo:hi], run.load("partial", NAME, "drawn.npy")
     similarity = job.similarity()
-    parts_rows = _made(job, similarity, rows)
+    parts_rows = _made(job, similarity, job.shown.places(rows))
     hits: list[list[int]] = []
     pairs = 0
-    for number, (first, last) in enumerate(block_bounds(len(drawn), job.tile)):
+    for first, last in block_bounds(len(drawn), max(1, job.most // 2)):
         some = drawn[first:last]
-        tile = _CACHE.tile((job.token, -1 - number), some)  # they meet all others, task by task
-        tile.fill(job, similarity, some, whole=True)
-        _CACHE.fit()
-        parts = tile.parts
+        parts = _made(job, similarity, job.shown.places(some))
         # the drawn images in the inner loop: each of the others is fetched once
         at, of = np.repeat(np.arange(len(rows)), len(some)), np.tile(np.arange(len(some)), len(rows))
         one, other = some[of], rows[at]
@@ -310,11 +202,7 @@ def _levels(similarity: Similarity, found: np.ndarray) -> dict[int, int]:
 def _write(run: Run, key: str, job: Job, a: np.ndarray, b: np.ndarray, source: np.ndarray) -> dict[str, Any]:
     """One part of the table `pairs`: pairs that were followed to the end, ordered by (a, b)."""
     similarity = job.similarity()
-    out = np.full((len(a), 1 + len(similarity.reports)), np.nan)
-    tiles = 0
-    for mine, found in compared(job, a, b):
-        out[mine] = found
-        tiles += 1
+    out = compared(job, a, b)
     done = np.flatnonzero(np.isfinite(out[:, 0]))
     done = done[np.lexsort((b[done], a[done]))]
     table: dict[str, Any] = {"a": a[done], "b": b[done], "similarity": out[done, 0], "source": source[done].astype(str)}
@@ -322,13 +210,12 @@ def _write(run: Run, key: str, job: Job, a: np.ndarray, b: np.ndarray, source: n
         if not (similarity.screens and at == len(similarity.reports) - 1):
             table[name] = out[done, 1 + at]
     run.write_part("pairs", key, pa.table(table))
-    blocks = len(np.unique(np.concatenate([a, b]) // job.shown.block)) if len(a) else 0
+    blocks = len(np.unique(np.concatenate([job.shown.places(a), job.shown.places(b)]) // job.shown.block))
     return {
         "pairs": len(a),
         "listed": len(done),
         "near": int((out[done, 0] >= job.threshold).sum()),
         "blocks": blocks,
-        "tiles": tiles,
         "engine": engine_of(similarity),
         "levels": {str(level): count for level, count in _levels(similarity, out).items()},
     }

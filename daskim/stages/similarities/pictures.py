@@ -1,7 +1,12 @@
-"""What a similarity is shown: standard images, images at another size, or the kept coefficients."""
+"""What a similarity is shown: standard images, images at another size, or the kept coefficients.
+
+Of many images a copy in the order of the candidates (`daskim.stages.candidates.order`), the array `arranged`: else each
+task would read a few rows of nearly every block.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -10,18 +15,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from daskim.kept import Kept, gather, kept_of, take
+from daskim.kept import CACHE_BYTES, Kept, gather, kept_of, take
 from daskim.lake import ImageSpec, standardise_block
 from daskim.release import kept_for_a_stage
 from daskim.stages import Context
 from daskim.statuses import READABLE
 from daskim.store import Run, block_bounds
 
-__all__ = ["NAME", "Shown", "shown"]
+__all__ = ["NAME", "Shown", "arranged", "group_bytes", "shown"]
 
 NAME = "similarities"
 # Images read again by one task.
 READ = 64
+# What is shown of all images together, bytes, up to which it stays in its order: half of what a process keeps of it.
+KEPT_BYTES = CACHE_BYTES // 2
+# Bytes of a block of the copy; of the images that one task brings to their places, at least; and groups of such at
+# most, as their number, squared, is that of the files on the way.
+BLOCK_BYTES, GROUP_BYTES, GROUPS = 2**22, 2**28, 128
 
 
 @dataclass(frozen=True)
@@ -36,10 +46,12 @@ class Shown:
         (h, w, c), or (m,).
     count, block : int
         Rows of the array, and of one of its blocks.
-    kept, unit : Kept and float
-        For coefficients: which, and the factor that makes their distance the RMS difference in grey levels.
+    kept : Kept, optional
+        For coefficients of W: which.
+    unit : float
+        For coefficients: what makes their distance the RMS difference in grey levels.
     made : str, optional
-        For images read again: names the array, whose rows are those of the pairs only.
+        Where the rows of the array are not those of the run: names it. The file ARRAY-rows.npy tells which they are.
     """
 
     run: Run
@@ -53,19 +65,32 @@ class Shown:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """What F sees of some images."""
-        if self.kept is not None:
-            return gather(self.kept, rows).astype(np.float64) * self.unit
-        if self.made is not None:
-            rows = np.searchsorted(_read_rows(self.run, self.made), rows)
-        return take(self.run, self.array, rows)
+        return self.at(self.places(rows))
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where images stand in the array."""
+        return rows if self.made is None else _places(self.run, self.array, self.made)[rows]
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """What F sees of the images at some places."""
+        found = self.stored(places)
+        return found.astype(np.float64) * self.unit if len(self.shape) == 1 else found
+
+    def stored(self, places: np.ndarray) -> np.ndarray:
+        """The same, as it is stored."""
+        return take(self.run, self.array, places) if self.kept is None else gather(self.kept, places)
 
 
 @lru_cache(maxsize=1)
-def _read_rows(run: Run, made: str) -> np.ndarray:
-    return run.load("partial", NAME, "read-rows.npy")
+def _places(run: Run, array: str, made: str) -> np.ndarray:
+    """Where each image of the run stands in an array of some of them; (n,), int64, -1 for the others."""
+    rows = run.load("partial", NAME, f"{array}-rows.npy")
+    places = np.full(run.array("images").shape[0], -1, dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    return places
 
 
-kept_for_a_stage(_read_rows.cache_clear)
+kept_for_a_stage(_places.cache_clear)
 
 
 def shown(context: Context, of: str, rows: np.ndarray) -> tuple[Shown, np.ndarray]:
@@ -113,13 +138,72 @@ def shown(context: Context, of: str, rows: np.ndarray) -> tuple[Shown, np.ndarra
     )
     if not any(key.startswith("read") for key in run.marked(NAME)):
         run.create_array("pictures", (len(rows), *spec.shape), "u1", min(READ, max(1, len(rows))))
-        run.save(rows, "partial", NAME, "read-rows.npy")
+        run.save(rows, "partial", NAME, "pictures-rows.npy")
     bounds = block_bounds(len(rows), READ)
     keys = [f"{index:06d}" for index in range(len(bounds))]
     calls = [(lo, hi, spec, size.rows, context.source_options) for lo, hi in bounds]
     infos = context.engine.each(NAME, "read", keys, calls, read_pictures, alone=partial(read_pictures, alone=True))
     lost = np.array([row for info in infos for row in info["lost"]], dtype=np.int64)
     return Shown(run, "pictures", spec.shape, len(rows), READ, made=str(run.array("pictures").attrs["made"])), lost
+
+
+def group_bytes(total: int) -> int:
+    """Bytes of images that one task brings to their places."""
+    return max(GROUP_BYTES, total // GROUPS)
+
+
+def arranged(context: Context, view: Shown, order: np.ndarray) -> Shown:
+    """A copy of what a similarity is shown, in another order; of few images, which a process keeps anyhow, as it is.
+
+    Parameters
+    ----------
+    order : ndarray, int64
+        All rows that are shown, in that order.
+    """
+    run, shape = context.run, view.shape
+    dtype = view.stored(view.places(order[:1])).dtype if len(order) else np.dtype("u1")
+    row = math.prod(shape) * dtype.itemsize
+    if len(order) * row <= KEPT_BYTES:
+        return view
+    block = max(1, BLOCK_BYTES // row)
+    group = block * max(1, group_bytes(len(order) * row) // (block * row))
+    bounds = block_bounds(len(order), group)
+    keys = [f"{index:06d}" for index in range(len(bounds))]
+    if not any(key.startswith("leave") for key in run.marked(NAME)):
+        run.create_array("arranged", (len(order), *shape), dtype, block)
+        run.save(order, "partial", NAME, "arranged-rows.npy")
+    rows = np.sort(order)
+    infos = context.engine.each(NAME, "leave", keys, [(view, rows[lo:hi], group) for lo, hi in bounds], leave)
+    files = [[f"leave-{key}-{index}" for key, info in zip(keys, infos) if index in info["groups"]]
+             for index in range(len(bounds))]  # fmt: skip
+    context.engine.each(NAME, "enter", keys, [(lo, mine) for (lo, _), mine in zip(bounds, files)], enter)
+    made = str(run.array("arranged").attrs["made"])
+    return Shown(run, "arranged", shape, len(order), block, unit=view.unit, made=made)
+
+
+def leave(run: Run, key: str, view: Shown, rows: np.ndarray, group: int) -> dict[str, Any]:
+    """What is shown of some images, into a file for each group of places that they go to."""
+    places = _places(run, "arranged", str(run.array("arranged").attrs["made"]))[rows]
+    order = np.argsort(places)
+    owner = places[order] // group
+    groups = np.unique(owner).tolist()
+    for index in groups:
+        mine = order[owner == index]
+        run.save(places[mine], "partial", NAME, f"leave-{key}-{index}-places.npy")
+        run.save(view.stored(view.places(rows[mine])), "partial", NAME, f"leave-{key}-{index}.npy")
+    return {"groups": groups}
+
+
+def enter(run: Run, key: str, lo: int, files: list[str]) -> dict[str, Any]:
+    """A group of places in order."""
+    array = run.array("arranged")
+    places = [run.load("partial", NAME, f"{name}-places.npy") - lo for name in files]
+    out = np.empty((sum(map(len, places)), *array.shape[1:]), dtype=array.dtype)
+    for mine, name in zip(places, files):
+        out[mine] = run.load("partial", NAME, f"{name}.npy")
+        run.remove("partial", NAME, f"{name}.npy")
+    array[lo : lo + len(out)] = out
+    return {}
 
 
 def _native(run: Run) -> tuple[int, int]:
@@ -141,7 +225,7 @@ def read_pictures(
     alone: bool = False,
 ) -> dict[str, Any]:
     """Read some images again at the size that F sees; `alone`: in child processes."""
-    rows = run.load("partial", NAME, "read-rows.npy")[lo:hi]
+    rows = run.load("partial", NAME, "pictures-rows.npy")[lo:hi]
     parts = []
     for index in np.unique(rows // block).tolist():
         mine = rows[rows // block == index]
