@@ -156,7 +156,7 @@ def replaced(rates: dict[str, float]) -> Table:
         ],
         [
             "pairs compared where their cell lies",
-            "random blocks",
+            "copies in one order",
             N * candidates * compare / 3600,
             probes * N * d / 1e12,
             0.7,
