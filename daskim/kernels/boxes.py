@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = ["MOST_POINTS", "Boxes", "box_of", "split_boxes"]
 
-# Points and values up to which the variances are exact: sums of squares of so many, times their number, stay below 2^63.
+# Points and values up to which the variances are exact: sums of squares of so many, times their number, are below 2^63.
 MOST_POINTS, MOST_VALUE = 2**18, 2**12
 
 

@@ -70,7 +70,6 @@ def _run(context: Context) -> dict[str, Any]:
             NAME, "square", keys, [(job, squares[i], squares[j]) for i, j in ranges], compare_tile
         )
     else:
-        run.save(rows, "partial", NAME, "rows.npy")
         delivery = run.facts("candidates")["delivery"]
         forget_older(run, delivery)
         keys = parts_of(run, "candidates", delivery)
@@ -98,8 +97,7 @@ def _update(context: Context, change: Change) -> dict[str, Any] | None:
         return None
     before = run.facts(NAME)
     first = np.asarray(run.read_table("representatives", ["first"])["first"])
-    job, rows, lost = _job(context, _rows(context, first, False), in_order=False)
-    run.save(rows, "partial", NAME, "rows.npy")
+    job, _, lost = _job(context, _rows(context, first, False), in_order=False)
     keys = parts_of(run, "candidates", f"{change.mark}-new-")
     infos = context.engine.each(NAME, f"{change.mark}-part", keys, [(job, lost) for _ in keys], compare_part)
     old = [key for key in run.parts("pairs") if not key.startswith((change.mark, "copies"))]
@@ -333,9 +331,10 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     pairs = size.possible if everything else min(size.n * (settings.candidates.neighbours + 32), size.possible)
     pairs = min(pairs, settings.candidates.most_pairs(size.n))
     columns = 4 + len(similarity.reports)
-    table = max(SQUARE**2, DRAWN_PAIRS if settings.candidates.sample else 0) * 16 * columns
+    together = SQUARE**2 if everything else settings.candidates.part_pairs(size.n)
+    table = max(together, DRAWN_PAIRS if settings.candidates.sample else 0) * 16 * columns
     return Need(
-        blocks=max(1, pairs // SQUARE**2 if everything else pairs // settings.candidates.part_pairs(size.n)),
+        blocks=max(1, pairs // together),
         read=pairs // 4 * seen + (0 if everything else 2 * copied),
         write=pairs * 8 * columns + (0 if everything else 2 * copied),
         task=task + table,

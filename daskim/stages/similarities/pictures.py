@@ -169,7 +169,8 @@ def arranged(context: Context, view: Shown, order: np.ndarray) -> Shown:
     group = block * max(1, group_bytes(len(order) * row) // (block * row))
     bounds = block_bounds(len(order), group)
     keys = [f"{index:06d}" for index in range(len(bounds))]
-    if not any(key.startswith("leave") for key in run.marked(NAME)):
+    if not any(key.startswith("leave") for key in run.marked(NAME)) or not run.exists("arrays", "arranged"):
+        # where it is gone, all has been compared, and nothing will be read from it
         run.create_array("arranged", (len(order), *shape), dtype, block)
         run.save(order, "partial", NAME, "arranged-rows.npy")
     rows = np.sort(order)
