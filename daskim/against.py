@@ -18,7 +18,8 @@ import pyarrow as pa
 from daskim.errors import SettingsError, SourceError
 from daskim.kept import exact_groups
 from daskim.plugins import find
-from daskim.settings import PLUGINS, Settings, from_toml, refuse_code
+from daskim.resolve import PLUGINS, from_toml, refuse_code
+from daskim.settings import Settings
 from daskim.store import Run
 
 __all__ = ["begin_against", "own_counts", "settings_of", "twins"]
@@ -35,7 +36,7 @@ def settings_of(url: str, options: dict[str, Any], trusted: Collection[str] = ()
     Parameters
     ----------
     trusted : collection of str
-        Plug-ins from outside that they may name (`daskim.settings.refuse_code`).
+        Plug-ins from outside that they may name (`daskim.resolve.refuse_code`).
 
     Raises
     ------

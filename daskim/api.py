@@ -14,8 +14,9 @@ from daskim.lease import held
 from daskim.pipeline import StageState, execute, preview
 from daskim.probe import check_workers
 from daskim.remote import Options
+from daskim.resolve import foreign_code, resolve
 from daskim.results import FinishedRun, Scratch
-from daskim.settings import Section, Settings, foreign_code, resolve
+from daskim.settings import Section, Settings
 from daskim.stages import Context, Size
 from daskim.store import Run
 
@@ -127,7 +128,7 @@ def values_against(url: str, run_options: Mapping[str, Any] | None, trusted: Col
     Parameters
     ----------
     trusted : collection of str
-        Plug-ins from outside that they may name (`daskim.settings.refuse_code`).
+        Plug-ins from outside that they may name (`daskim.resolve.refuse_code`).
     """
     settings = settings_of(url, dict(run_options or {}), trusted)
     values: dict[str, Any] = {"method": settings.method}

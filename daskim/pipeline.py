@@ -19,7 +19,8 @@ from daskim.lake import RUN_MARK
 from daskim.plugins import find, transform_of
 from daskim.reading import listing_of
 from daskim.release import let_go
-from daskim.settings import Settings, to_toml
+from daskim.resolve import to_toml
+from daskim.settings import Settings
 from daskim.stages import (
     Context,
     Need,

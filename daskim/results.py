@@ -18,7 +18,8 @@ import pyarrow as pa
 from daskim.errors import SettingsError, SourceError
 from daskim.kept import NAMES, take
 from daskim.lake import Raw, read_images
-from daskim.settings import Settings, from_toml
+from daskim.resolve import from_toml
+from daskim.settings import Settings
 from daskim.statuses import DELETED
 from daskim.store import Run
 

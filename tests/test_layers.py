@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "zarrstore": GROUND | {"retry", "remote"},
     "lake": GROUND | {"retry", "remote"},
     "settings": GROUND,
+    "resolve": GROUND | {"settings"},
     "plugins": GROUND | {"settings", "similarities", "transforms"},
     "reading": GROUND | {"lake", "settings"},
     "store": GROUND | {"retry", "remote", "zarrstore"},
@@ -42,16 +43,16 @@ ALLOWED: dict[str, set[str]] = {
 }
 ALLOWED["stages"] |= {"lloyd", "compute", "engine", "reading", "renewal"}
 ALLOWED["renewal"] = GROUND | {"engine", "kept", "store"}
-ALLOWED["against"] = GROUND | {"kept", "plugins", "settings", "store"}
+ALLOWED["against"] = GROUND | {"kept", "plugins", "resolve", "settings", "store"}
 ALLOWED["delivery"] = GROUND | {"kept", "reading", "stages", "store"}
 ALLOWED["summary"] = GROUND | {"stages", ""}
-ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", "summary", "against", "delivery", ""}
+ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", "resolve", "summary", "against", "delivery", ""}
 ALLOWED["cost"] = GROUND | {"kernels", "scatter", "settings", "stages"}
 ALLOWED["scatter"] = GROUND | {"engine", "kept", "store"}
 ALLOWED["stages"] |= {"scatter"}
 ALLOWED["lease"] = GROUND | {"store"}
 ALLOWED["probe"] = GROUND | {"compute", "lake", "remote", "store"}
-ALLOWED["results"] = GROUND | {"kernels", "lake", "settings", "store", "kept"}
+ALLOWED["results"] = GROUND | {"kernels", "lake", "resolve", "settings", "store", "kept"}
 ALLOWED["api"] = ALLOWED["pipeline"] | {"lease"} | {"pipeline", "probe", "results"}
 ALLOWED[""] = {"api", "results"}  # daskim/__init__.py, on first use
 ALLOWED["jobs"] = ALLOWED["api"] | {"api", "synthetic"}
@@ -91,7 +92,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pywt": ("transforms",),
     "cyclopts": ("jobs",),
     "rich": ("jobs",),
-    "pydantic": ("settings.py",),
+    "pydantic": ("settings.py", "resolve.py"),
     "matplotlib": ("report/figures",),
     "networkx": ("report/figures",),
     "jinja2": ("report/page.py",),

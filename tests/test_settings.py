@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskim.errors import SettingsError
-from daskim.settings import Settings, job_file, known_keys, parse_assignment, resolve, to_toml
+from daskim.resolve import job_file, known_keys, parse_assignment, resolve, to_toml
+from daskim.settings import Settings
 from daskim.stages.clusters import asked_clusters
 
 LAYERS = ("job file x.toml", "--set", "command line")

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from daskim.boundaries.pool import Images, Pool, order_of
 from daskim.errors import SettingsError
 from daskim.plugins import find, similarity_of
+from daskim.resolve import foreign_code
 from daskim.results import FinishedRun
-from daskim.settings import foreign_code
 from daskim.similarities import score_images
 
 __all__ = ["dissimilar", "drawn"]

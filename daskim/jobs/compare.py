@@ -153,7 +153,7 @@ def compare(
     }
     conditions = [parse_condition(text) for text in fail_on or []]
     cost.check(plan)
-    from daskim.settings import foreign_code, job_file, parse_assignment
+    from daskim.resolve import foreign_code, job_file, parse_assignment
 
     asked = dict(parse_assignment(text) for text in set or [])
     given = {key: value for key, value in flags.items() if value is not None}

@@ -205,7 +205,7 @@ def _kind(url: str) -> str:
 
 def storage_options(items: Sequence[str], flag: str = "--storage-option") -> dict[str, Any]:
     """--storage-option key=value, for fsspec; the values are not shown by `repr`."""
-    from daskim.settings import parse_assignment
+    from daskim.resolve import parse_assignment
 
     options = Options()
     for item in items:

@@ -159,7 +159,7 @@ def reduce(
     json: Json = False,
 ) -> int:
     """Find redundant and influential images before training."""
-    from daskim.settings import foreign_code, job_file, parse_assignment
+    from daskim.resolve import foreign_code, job_file, parse_assignment
 
     if not plan and place.serves():
         return 0
@@ -253,7 +253,7 @@ def _settings(
     make: Callable[[], Demo],
 ) -> tuple[Settings, Demo | None]:
     """Checked settings; without any INPUT those of the demo, which is made."""
-    from daskim.settings import job_file, resolve
+    from daskim.resolve import job_file, resolve
 
     named = inputs or next((values["source.inputs"] for _, values in reversed(layers) if "source.inputs" in values), ())
     if isinstance(named, str):

@@ -26,7 +26,7 @@ from scipy.optimize import nnls
 from daskim.cost import RATES, Work, work_of
 from daskim.lake import ImageSpec, list_images, standardise_block
 from daskim.pipeline import settled, size_of, stages_of
-from daskim.settings import from_toml
+from daskim.resolve import from_toml
 from tests.bench import Options
 from tests.bench.context import machine
 from tests.bench.growing import place_name

@@ -20,7 +20,7 @@ import numpy as np
 from daskim.compute import open_place
 from daskim.engine import Engine, Progress
 from daskim.kernels.density import wasserstein
-from daskim.settings import resolve
+from daskim.resolve import resolve
 from daskim.stages import Context, Size
 from daskim.stages.spectrum import STAGE, rows
 from daskim.stages.spectrum.giant import courses_of

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from daskim.cost import Prices, Work, estimate, rates_of, work_of
 from daskim.pipeline import IDLE, stages_of
-from daskim.settings import Settings, resolve
+from daskim.resolve import resolve
+from daskim.settings import Settings
 from daskim.stages import Need, Size, Stage
 from tests.bench import Options
 from tests.bench.scheduler import size_at

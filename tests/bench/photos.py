@@ -26,7 +26,8 @@ from daskim.lake.fit import draft_scale
 from daskim.lake.jpeg import jpeg_orientation
 from daskim.lake.read import read_images
 from daskim.reading import standard_spec
-from daskim.settings import Candidates, resolve
+from daskim.resolve import resolve
+from daskim.settings import Candidates
 from daskim.stages.candidates.bands import Signer, bands_of
 from daskim.stages.candidates.features import Projector
 from tests.bench import Options

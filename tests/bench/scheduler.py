@@ -28,7 +28,8 @@ from daskim.compute.workers import configured
 from daskim.cost import RATES, Work, work_of
 from daskim.engine import Engine
 from daskim.pipeline import settled, size_of, stages_of
-from daskim.settings import Settings, resolve
+from daskim.resolve import resolve
+from daskim.settings import Settings
 from daskim.stages import Size
 from daskim.stages.index import block_rows
 from daskim.store import Run

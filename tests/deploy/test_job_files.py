@@ -10,7 +10,7 @@ import pytest
 from kustomized import ROOT
 
 from daskim.jobs import reduce
-from daskim.settings import job_file, resolve
+from daskim.resolve import job_file, resolve
 from tests.bench.sized import SETS, Sized, write
 
 SMALL = 3_000

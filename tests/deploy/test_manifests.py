@@ -15,7 +15,7 @@ from daskim import errors
 from daskim.compute import describe_place
 from daskim.jobs import reduce
 from daskim.jobs.options import PlaceOptions
-from daskim.settings import job_file, resolve
+from daskim.resolve import job_file, resolve
 
 Resource = dict[str, Any]
 DEPLOY = ROOT / "deploy"

@@ -11,8 +11,9 @@ from PIL import Image
 from planted_runs import noisy
 
 import daskim
+from daskim.resolve import to_toml
 from daskim.results import open_run
-from daskim.settings import Settings, to_toml
+from daskim.settings import Settings
 from daskim.store import Run
 
 # Each would run, hide something or break out of its place if it were not escaped there.

@@ -15,8 +15,8 @@ import pytest
 
 from daskim.errors import DaskimError, SettingsError
 from daskim.jobs import apply, boundaries, compare, diff, reduce, report
+from daskim.resolve import PLUGINS, foreign_code, from_toml, job_file, known_keys, refuse_code, resolve, to_toml
 from daskim.results import FinishedRun
-from daskim.settings import PLUGINS, foreign_code, from_toml, job_file, known_keys, refuse_code, resolve, to_toml
 
 NAME = "planted_code"
 PLUGIN = f"{NAME}.Harmless"

@@ -27,6 +27,6 @@ def test_every_promise_names_one() -> None:
 
 
 def test_settings_that_it_names_are_there() -> None:
-    from daskim.settings import known_keys
+    from daskim.resolve import known_keys
 
     assert set(re.findall(r"`(\w+\.max_\w+|images\.size)`", TEXT)) <= set(known_keys())

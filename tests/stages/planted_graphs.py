@@ -12,7 +12,8 @@ import pyarrow as pa
 from PIL import Image
 
 from daskim.engine import Engine
-from daskim.settings import Settings, resolve
+from daskim.resolve import resolve
+from daskim.settings import Settings
 from daskim.similarities import score
 from daskim.similarities.ssim_volume import SsimVolume
 from daskim.stages import Context, Size, Stage

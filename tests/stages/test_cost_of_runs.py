@@ -13,7 +13,7 @@ import daskim
 from daskim.compute.threads import Threads
 from daskim.cost import work_of
 from daskim.pipeline import settled, size_of, stages_of
-from daskim.settings import from_toml, resolve
+from daskim.resolve import from_toml, resolve
 from daskim.stages import Size
 from daskim.stages.index import block_rows
 from daskim.store import Run

@@ -13,7 +13,7 @@ import pytest
 from daskim.engine import Engine
 from daskim.errors import GuardTripped
 from daskim.kernels.leaders import rms_to
-from daskim.settings import resolve
+from daskim.resolve import resolve
 from daskim.stages import Context, Size
 from daskim.stages.plan import SIMILARITY_STAGE, STAGE, plan_hash
 from daskim.store import Run

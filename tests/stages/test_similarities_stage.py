@@ -405,7 +405,7 @@ class TestPlugIns:
         np.testing.assert_allclose(table["left"], means[table["a"]], rtol=1e-6)
         assert run.facts["similarities"]["min_similarity"] == 0.99
         assert similarities.STAGE.versions(
-            daskim.settings.resolve([("test", {"similarities.name": "similarity_from_outside.Means"})])
+            daskim.resolve.resolve([("test", {"similarities.name": "similarity_from_outside.Means"})])
         ) == {"means": "3"}
 
     def test_wavelet_by_hand(self, tmp_path: Path) -> None:

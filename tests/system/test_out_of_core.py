@@ -26,7 +26,7 @@ MEASURED = textwrap.dedent(
     from daskim import kept
     from daskim.compute import open_place
     from daskim.engine import Engine
-    from daskim.settings import resolve
+    from daskim.resolve import resolve
     from daskim.similarities import aligned
     from daskim.stages import Context, Size, candidates, similarities
     from daskim.stages.candidates import bands, cells, features, join, order

@@ -246,7 +246,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         write=3 * size.n * k * 4 + size.n * row // 2,
         task=task,
         process=process,
-        driver=max(3 * 8 * m * m, lloyd) + held + 250 * size.n,
+        driver=max(3 * 8 * m * m, lloyd) + held + 320 * size.n,
     )
 
 
