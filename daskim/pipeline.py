@@ -1,9 +1,7 @@
-"""The table of contents: which stages each method runs, and how a stage is skipped, resumed, refused or sealed."""
+"""The table of contents: which stages each method runs, in what order, and what is done before and after them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +12,23 @@ import numpy as np
 from daskim.against import begin_against, own_counts, twins
 from daskim.compute.machine import PeakMemory
 from daskim.delivery import Delivery, close, history, index_facts, kept_before, open_delivery, under_way
-from daskim.errors import SettingsError, StaleRun, nearest
+from daskim.errors import SettingsError
 from daskim.lake import RUN_MARK
 from daskim.plugins import find, transform_of
 from daskim.reading import listing_of
 from daskim.release import let_go
 from daskim.resolve import to_toml
+from daskim.seals import (
+    AFTERWARDS,
+    changed_in,
+    fingerprint,
+    forget,
+    forget_one,
+    recipe_of,
+    refuse_stale,
+    seal_of,
+    seals_of,
+)
 from daskim.settings import Settings
 from daskim.stages import (
     Context,
@@ -52,8 +61,6 @@ AUTO_PAIRS = 500_000
 # What an idle worker process holds after its imports, bytes. Measured: 230 to 360 MB; the larger figures where the
 # kernel keeps the pages of shared libraries as huge pages.
 IDLE = 480_000_000
-# What other commands left in the run; it is of the stages that are done again.
-AFTERWARDS = ("tables/boundaries", "tables/boundary_lines", "boundaries")
 
 
 @dataclass(frozen=True)
@@ -85,12 +92,6 @@ def stages_of(settings: Settings) -> tuple[Stage, ...]:
         shrinks = () if settings.compare.yields == "none" else (plan.COMPARE_STAGE,)
         return (*READ, *needs, candidates.STAGE, similarities.STAGE, leakage.STAGE, *shrinks)
     return (*READ, *needs, *PAIRS, spectral.STAGE, anomalies.STAGE, plan.SIMILARITY_STAGE)
-
-
-def _reads(context: Context, stage: Stage) -> list[str]:
-    """Stages whose output a stage reads, of those that run."""
-    names = {other.name for other in stages_of(context.settings)}
-    return [name for name in stage.reads if name in names]
 
 
 def settled(settings: Settings, facts: Mapping[str, Any]) -> Settings:
@@ -142,19 +143,19 @@ def execute(
     if restart is not None:
         if under_way(context.run) is not None:
             raise SettingsError(f"--restart {restart}: a delivery is under way", "Finish it first, without --restart.")
-        _forget(context, stages, restart)
+        forget(context, stages, restart)
     for stage in stages:
         stage.files(context)  # what is missing or malformed is told before any work
     seals: dict[str, dict[str, Any]] = {}
     with PeakMemory() as memory:
-        there = _seals(context, stages)
+        there = seals_of(context, stages)
         if "index" in there:
             context.settings = settled(context.settings, there["index"]["facts"])
         delivery = under_way(context.run)
         if against is not None and delivery is None and not history(context.run):
             delivery = open_delivery(context, there["index"]["facts"], apart=True)
         for stage in stages:
-            _refuse_stale(context, stage, there, of_a_delivery=delivery is not None)
+            refuse_stale(context, stages, stage, there, of_a_delivery=delivery is not None)
         if update and delivery is None:
             delivery = _delivered(context, stages, there)
         if delivery is not None:
@@ -162,13 +163,13 @@ def execute(
         context.run.write(b"A run of daskim: see summary.json.\n", RUN_MARK)
         context.run.write(to_toml(context.settings).encode(), "settings.toml")
         for stage in stages:
-            seals[stage.name] = _one_stage(context, stage, seals, memory, delivery)
+            seals[stage.name] = _one_stage(context, stages, stage, seals, memory, delivery)
             if stage.name == "index":
                 try:
                     context.settings = settled(context.settings, seals["index"]["facts"])
                 except SettingsError:
                     if "index" not in there:  # what is asked for instead is not bound to a list nobody used
-                        _forget(context, stages, "index")
+                        forget(context, stages, "index")
                     raise
                 context.run.write(to_toml(context.settings).encode(), "settings.toml")
                 context.size = size_of(context.settings, seals["index"]["facts"])
@@ -215,9 +216,9 @@ def _delivered(context: Context, stages: tuple[Stage, ...], there: dict[str, dic
 def _begin_against(context: Context, stages: tuple[Stage, ...], against: str) -> None:
     """Put the run on top of another one; its index is from now on that of another source."""
     context.theirs = begin_against(context.run, against)
-    sealed = _seal(context, index.STAGE)
+    sealed = seal_of(context, index.STAGE)
     if sealed is not None:
-        recipe = _recipe(context, index.STAGE, {})
+        recipe = recipe_of(context, index.STAGE, {})
         mark = fingerprint(recipe)
         context.run.write_json({"fingerprint": mark, "recipe": recipe}, "state", "index", "stage.json")
         context.run.write_json({**sealed, "fingerprint": mark}, "state", "index", "sealed.json")
@@ -264,8 +265,8 @@ def _tell_reviewed(context: Context) -> None:
 def preview(context: Context) -> tuple[list[StageState], Size]:
     """What `execute` would do, without computing or writing anything (a new source is listed to count it)."""
     stages = stages_of(context.settings)
-    seals = _seals(context, stages)
-    if "index" in seals and not _changed(context, index.STAGE, seals):
+    seals = seals_of(context, stages)
+    if "index" in seals and not changed_in(context, stages, index.STAGE, seals):
         facts = seals["index"]["facts"]
     else:
         listing = listing_of(context.settings.source, context.source_options)
@@ -280,7 +281,7 @@ def preview(context: Context) -> tuple[list[StageState], Size]:
     states = []
     for stage in stages:
         done = len(context.run.marked(stage.name))
-        changed = _changed(context, stage, seals)
+        changed = changed_in(context, stages, stage, seals)
         if changed:
             state = "stale"
         elif stage.name in seals:
@@ -348,21 +349,22 @@ def refuse_misfit(context: Context, needs: Mapping[str, Need]) -> None:
 
 def _one_stage(
     context: Context,
+    stages: tuple[Stage, ...],
     stage: Stage,
     seals: dict[str, dict[str, Any]],
     memory: PeakMemory,
     delivery: Delivery | None,
 ) -> dict[str, Any]:
     """Do what is left of a stage, and seal it."""
-    recipe = _recipe(context, stage, seals)
+    recipe = recipe_of(context, stage, seals)
     mark = fingerprint(recipe)
-    seal = _seal(context, stage)
+    seal = seal_of(context, stage)
     number = None if delivery is None else delivery.change.number
     behind = stage is index.STAGE and seal is not None and number not in (None, seal["facts"].get("delivery", 0))
     if seal is not None and seal["fingerprint"] == mark and not behind:
         return seal
     if delivery is None:
-        _refuse_stale(context, stage, seals if seal is None else {**seals, stage.name: seal})
+        refuse_stale(context, stages, stage, seals if seal is None else {**seals, stage.name: seal})
     before, used = time.monotonic(), time.process_time()
     memory.lap()
     if delivery is None:
@@ -401,88 +403,8 @@ def _after_delivery(
         facts = stage.update(context, delivery.change)
         if facts is not None:
             return facts
-        _forget_one(context, stage)
+        forget_one(context, stage)
     elif (run.read_json("state", stage.name, "stage.json") or {}).get("fingerprint") != record["fingerprint"]:
-        _forget_one(context, stage)
+        forget_one(context, stage)
     run.write_json(record, "state", stage.name, "stage.json")
     return stage.run(context)
-
-
-def _recipe(context: Context, stage: Stage, seals: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """All that decides a stage's output, as flat text keys."""
-    recipe: dict[str, Any] = {"stage": stage.name, "version": stage.version}
-    for key in stage.settings:
-        value = context.settings.get(key)
-        fields = value.model_dump(mode="json") if hasattr(value, "model_dump") else None
-        recipe.update({f"{key}.{k}": v for k, v in fields.items()} if fields is not None else {key: value})
-    recipe.update({f"library {name}": text for name, text in stage.versions(context.settings).items()})
-    recipe.update(stage.files(context))
-    for name in _reads(context, stage):
-        seal = seals[name]
-        recipe[f"stage {name}"] = seal["fingerprint"] + str(seal["facts"].get("content", ""))
-    return json.loads(json.dumps(recipe))
-
-
-def fingerprint(recipe: dict[str, Any]) -> str:
-    """A short digest of a recipe."""
-    return hashlib.blake2b(json.dumps(recipe, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _seal(context: Context, stage: Stage) -> dict[str, Any] | None:
-    return context.run.read_json("state", stage.name, "sealed.json")
-
-
-def _changed(context: Context, stage: Stage, seals: dict[str, dict[str, Any]], *, of_a_delivery: bool = False) -> str:
-    """What differs between the settings of the run and those asked for; empty when nothing does or it is new."""
-    record = context.run.read_json("state", stage.name, "stage.json")
-    if record is None or not all(name in seals for name in _reads(context, stage)):
-        return ""
-    if stage.name not in seals and not context.run.marked(stage.name):
-        return ""  # nothing was computed: an attempt that ended at once binds nobody
-    was, now = record["recipe"], _recipe(context, stage, seals)
-    names = [key for key in sorted(set(was) | set(now)) if was.get(key) != now.get(key)]
-    if of_a_delivery:  # while one is taken in, what a stage reads is of other deliveries
-        names = [key for key in names if not key.startswith("stage ")]
-    return "; ".join(f"{key} was {was.get(key)!r} and is now {now.get(key)!r}" for key in names[:3])
-
-
-def _seals(context: Context, stages: tuple[Stage, ...]) -> dict[str, dict[str, Any]]:
-    """The seals that the run holds, by stage."""
-    return {stage.name: seal for stage in stages if (seal := _seal(context, stage)) is not None}
-
-
-def _refuse_stale(
-    context: Context, stage: Stage, seals: dict[str, dict[str, Any]], *, of_a_delivery: bool = False
-) -> None:
-    changed = _changed(context, stage, seals, of_a_delivery=of_a_delivery)
-    if changed and context.theirs:
-        raise StaleRun(
-            f"the run that is compared with was made otherwise: stage {stage.name}: {changed}",
-            "Leave these settings as they are there, or bring that run up to date first, and choose another --run.",
-        )
-    if changed:
-        raise StaleRun(
-            f"run {context.run.url} was made with other settings: stage {stage.name}: {changed}",
-            f"Add --restart {stage.name} to do this stage and the later ones again, or choose another --run.",
-        )
-
-
-def _forget(context: Context, stages: tuple[Stage, ...], restart: str) -> None:
-    """Remove a stage's output, and that of all later stages."""
-    names = [stage.name for stage in stages]
-    if restart not in names:
-        raise SettingsError(f"--restart {restart}: no such stage", nearest(restart, names))
-    for stage in stages[names.index(restart) :]:
-        _forget_one(context, stage)
-    for name in AFTERWARDS:
-        context.run.remove(*name.split("/"))
-
-
-def _forget_one(context: Context, stage: Stage) -> None:
-    """Remove a stage's output."""
-    context.run.remove("state", stage.name, "sealed.json")
-    context.run.remove("state", stage.name)
-    context.run.remove("partial", stage.name)
-    for name in stage.leaves:
-        context.run.remove(*name.split("/"))
-    context.run.remove("summary.json")
