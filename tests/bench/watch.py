@@ -17,7 +17,9 @@ import psutil
 
 __all__ = ["Sample", "Watched", "cores", "processes_below", "watched"]
 
-INTERVAL = 0.1  # seconds
+INTERVAL = 0.1  # seconds between two looks
+# A look at shared memory goes through the pages of a process and holds it up: at most one part in so many of the time.
+LOOKING = 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Watched:
     wall, cpu : float
         Seconds from start to exit; seconds of user and system time of the tree.
     peak : int
-        Bytes of the tree at most, sampled ten times a second; at least what the kernel says of any one process.
+        Bytes of the tree at most, sampled ten times a second (less often where that takes time); at least what the kernel says of any one process.
     stopped : str
         Why it was ended from here; empty if it was not.
     """
@@ -133,8 +135,11 @@ def watched(
 
 def _watch(pid: int, samples: list[Sample], over: Event, limits: tuple[float, float], why: list[str]) -> None:
     most_bytes, most_seconds = limits
-    while not over.wait(INTERVAL):
+    took = 0.0
+    while not over.wait(max(INTERVAL, LOOKING * took)):
+        begun = time.perf_counter()
         sample = _sample(pid)
+        took = time.perf_counter() - begun
         if sample is None:
             return
         samples.append(sample)
