@@ -53,7 +53,8 @@ class Watched:
     wall, cpu : float
         Seconds from start to exit; seconds of user and system time of the tree.
     peak : int
-        Bytes of the tree at most, sampled ten times a second (less often where that takes time); at least what the kernel says of any one process.
+        Bytes of the tree at most, sampled ten times a second (less often where that takes time); at least what the
+        kernel says of any one process.
     stopped : str
         Why it was ended from here; empty if it was not.
     """
