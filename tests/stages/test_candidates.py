@@ -20,7 +20,7 @@ from daskim.settings import Candidates
 from daskim.stages.candidates import bands as bands_module
 from daskim.stages.candidates import cells as cells_module
 from daskim.stages.candidates import join as join_module
-from daskim.stages.candidates import order
+from daskim.stages.candidates import order, unite
 from daskim.synthetic import planted_families
 
 UP_TO_CANDIDATES = UP_TO_PAIRS[:-1]
@@ -399,6 +399,8 @@ def test_nor_do_they_in_cells(families: np.ndarray, tmp_path: Path) -> None:
 def test_parts_hold_few_images(families: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs go by an order in which partners stand together: fewer images are in a part than by rows."""
     monkeypatch.setattr(settings_module, "PART", 50)
+    monkeypatch.setattr(unite, "SQUARE", 100)
+    monkeypatch.setattr(unite, "SMALL", 30)
     found = candidates_of(tmp_path, families)
     rows, places = found.run.load(*SIDE_BY_SIDE), np.full(len(families), -1)
     places[rows] = np.arange(len(rows))
@@ -406,9 +408,9 @@ def test_parts_hold_few_images(families: np.ndarray, tmp_path: Path, monkeypatch
     for key in found.run.parts("candidates"):
         part = found.run.read_part("candidates", key).to_pandas()
         assert len(part) <= 50
-        ends = np.sort(places[part[["a", "b"]].to_numpy()], axis=1)
-        seen += ends.tolist()
-        images += len(np.unique(ends))
+        low, high = np.sort(places[part[["a", "b"]].to_numpy()], axis=1).T
+        seen += zip(low // 100, high // 100, high // 30, low // 30, low, high)
+        images += len(np.unique([low, high]))
     assert seen == sorted(seen)
     assert len(found.run.parts("candidates")) == found.facts["candidates"]["parts"] > 3
     table = found.table("candidates").sort_values(["a", "b"])[["a", "b"]].to_numpy()

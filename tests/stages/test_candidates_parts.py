@@ -104,7 +104,7 @@ class TestPieces:
             assert (a < b).all()
             assert (first >= lo).all()
             assert (first < hi).all()
-            assert (np.diff(first) >= 0).all()
+            assert (np.diff(first // unite.SQUARE) >= 0).all()
 
     def test_neighbours_are_the_lists_of_the_pairs(self, whole: Driven) -> None:
         lists = whole.table("neighbours")

@@ -1,7 +1,8 @@
 """Candidates of all searches, each pair once: sorted into ranges of the smaller place, and united one task a range.
 
-Places are those of `order.py`: so what stands together in the table shares its images. No process ever holds the pairs
-of all images: the driver learns how many there are, and of each image the most alike.
+Places are those of `order.py`: so what stands together in the table shares its images. It goes by squares of places,
+and within these by smaller ones: a run of pairs then has few images, and these stand in few blocks. No process ever
+holds the pairs of all images: the driver learns how many there are, and of each image the most alike.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ NAMES = ["", "join", "lsh", "join+lsh"]
 SPAN = 16_384
 SPANS = 128
 GROUPS = 64
+# Places of a side of a square of pairs, and of a small one. By the candidates of CIFAR-10, as if they were of two
+# million images: 65,536 pairs that follow one another have 0.59 images a pair in 47 of 1,463 blocks; ordered by their
+# places alone 0.72 in 176, by rows 1.14 in 79.
+SQUARE, SMALL = 16_384, 2048
 
 
 def spans(n: int) -> list[tuple[int, int]]:
@@ -121,6 +126,11 @@ def _distinct(codes: np.ndarray) -> np.ndarray:
     return codes[np.diff(codes, prepend=-1) != 0]
 
 
+def in_squares(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The order of pairs of places by squares; shape (p,), int64."""
+    return np.lexsort((high, low, low // SMALL, high // SMALL, high // SQUARE, low // SQUARE))
+
+
 def write(run: Run, mark: str, pairs: Pairs, part: int, *, empty: bool = True) -> int:
     """Candidates as they come, in parts of the table whose names begin with a mark; how many parts.
 
@@ -184,6 +194,7 @@ def unite_range(
         masks = run.load("partial", NAME, "masks.npy")
         codes = codes[across(masks[order.rows[codes // n]], masks[order.rows[codes % n]])]
     pairs = united(n, lists, codes)
+    pairs = pairs.of(in_squares(pairs.a, pairs.b))
     ends = np.stack([order.rows[pairs.a], order.rows[pairs.b]])
     pairs = Pairs(ends.min(axis=0), ends.max(axis=0), pairs.source, pairs.correlation)
     run.save(best_of_each(pairs.of(np.lexsort((pairs.b, pairs.a)))), "partial", NAME, f"range-{key}.npy")
