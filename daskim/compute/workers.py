@@ -20,9 +20,9 @@ ENVIRONMENT: dict[str, str] = {
     "BLIS_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
-    # Of glibc: blocks of arrays are taken from memory that is there already. Dask's own setting, 64 kB, has each one
-    # mapped anew and its pages filled with zeros: a fifth to a quarter of the time of a run. Where glibc is not told, it
-    # arrives at these figures by itself. What a stage has freed goes back at its end (`daskim.release`).
+    # Of glibc: arrays are made in memory that is there already. Dask's own setting, 64 kB, has each one mapped anew and
+    # its pages filled with zeros: a fifth to a quarter of the time of a run. Where glibc is not told, it arrives at
+    # these figures by itself. What a stage has freed goes back at its end (`daskim.release`).
     "MALLOC_TRIM_THRESHOLD_": str(2**26),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
 }
