@@ -21,10 +21,11 @@ ENVIRONMENT: dict[str, str] = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
     # Of glibc: arrays are made in memory that is there already. Dask's own setting, 64 kB, has each one mapped anew and
-    # its pages filled with zeros: a fifth to a quarter of the time of a run. Where glibc is not told, it arrives at
-    # these figures by itself. What a stage has freed goes back at its end (`daskim.release`).
-    "MALLOC_TRIM_THRESHOLD_": str(2**26),
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    # its pages filled with zeros: a fifth to a quarter of the time of a run. Those of 4 MB and more, for which NumPy
+    # asks for huge pages, still are: within the heap a small leftover would hold a huge page. What a stage has freed
+    # goes back at its end (`daskim.release`).
+    "MALLOC_TRIM_THRESHOLD_": str(2**25),
+    "MALLOC_MMAP_THRESHOLD_": str(2**22),
 }
 
 # After this long without an acknowledged byte the kernel gives a connection up, and the worker at its other end is

@@ -29,9 +29,11 @@ NAME = "similarities"
 READ = 64
 # What is shown of all images together, bytes, up to which it stays in its order: half of what a process keeps of it.
 KEPT_BYTES = CACHE_BYTES // 2
+# Where images are on the way to their places.
+ON_THE_WAY = ("partial", NAME, "leave")
 # Bytes of a block of the copy; of the images that one task brings to their places, at least; and groups of such at
 # most, as their number, squared, is that of the files on the way.
-BLOCK_BYTES, GROUP_BYTES, GROUPS = 2**22, 2**28, 128
+BLOCK_BYTES, GROUP_BYTES, GROUPS = 2**22, 2**27, 128
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,10 @@ def arranged(context: Context, view: Shown, order: np.ndarray) -> Shown:
         run.save(order, "partial", NAME, "arranged-rows.npy")
     rows = np.sort(order)
     infos = context.engine.each(NAME, "leave", keys, [(view, rows[lo:hi], group) for lo, hi in bounds], leave)
-    files = [[f"leave-{key}-{index}" for key, info in zip(keys, infos) if index in info["groups"]]
+    files = [[f"{key}-{index}" for key, info in zip(keys, infos) if index in info["groups"]]
              for index in range(len(bounds))]  # fmt: skip
     context.engine.each(NAME, "enter", keys, [(lo, mine) for (lo, _), mine in zip(bounds, files)], enter)
+    run.remove(*ON_THE_WAY)
     made = str(run.array("arranged").attrs["made"])
     return Shown(run, "arranged", shape, len(order), block, unit=view.unit, made=made)
 
@@ -190,20 +193,20 @@ def leave(run: Run, key: str, view: Shown, rows: np.ndarray, group: int) -> dict
     groups = np.unique(owner).tolist()
     for index in groups:
         mine = order[owner == index]
-        run.save(places[mine], "partial", NAME, f"leave-{key}-{index}-places.npy")
-        run.save(view.stored(view.places(rows[mine])), "partial", NAME, f"leave-{key}-{index}.npy")
+        run.save(places[mine], *ON_THE_WAY, f"{key}-{index}-places.npy")
+        run.save(view.stored(view.places(rows[mine])), *ON_THE_WAY, f"{key}-{index}.npy")
     return {"groups": groups}
 
 
 def enter(run: Run, key: str, lo: int, files: list[str]) -> dict[str, Any]:
     """A group of places in order."""
     array = run.array("arranged")
-    places = [run.load("partial", NAME, f"{name}-places.npy") - lo for name in files]
+    places = [run.load(*ON_THE_WAY, f"{name}-places.npy") - lo for name in files]
     out = np.empty((sum(map(len, places)), *array.shape[1:]), dtype=array.dtype)
     for mine, name in zip(places, files):
-        out[mine] = run.load("partial", NAME, f"{name}.npy")
-        run.remove("partial", NAME, f"{name}.npy")
-    array[lo : lo + len(out)] = out
+        out[mine] = run.load(*ON_THE_WAY, f"{name}.npy")
+    for first, last in block_bounds(len(out), run.block_rows("arranged")):  # of all at once zarr would hold two copies
+        array[lo + first : lo + last] = out[first:last]
     return {}
 
 
