@@ -24,6 +24,7 @@ ENVIRONMENT: dict[str, str] = {
     # its pages filled with zeros: a fifth to a quarter of the time of a run. Those of 4 MB and more, for which NumPy
     # asks for huge pages, still are: within the heap a small leftover would hold a huge page. What a stage has freed
     # goes back at its end (`daskim.release`).
+    "MALLOC_ARENA_MAX": "2",  # each has leftovers of its own; one thread computes, some few read
     "MALLOC_TRIM_THRESHOLD_": str(2**25),
     "MALLOC_MMAP_THRESHOLD_": str(2**22),
 }

@@ -39,6 +39,7 @@ MEASURED = textwrap.dedent(
             setattr(module, name, value)
 
     replace("CACHE_BYTES", 3_000_000, kept, candidates, similarities)
+    replace("LEFT_BYTES", 0, candidates, similarities)
     replace("PARTS_BYTES", 3_000_000, similarities)
     replace("KEPT_BYTES", 1_500_000, pictures)
     replace("GROUP_BYTES", 2**22, pictures)

@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 
 from daskim.errors import SettingsError
-from daskim.kept import CACHE_BYTES, SIDE_BY_SIDE, parts_of
+from daskim.kept import CACHE_BYTES, LEFT_BYTES, SIDE_BY_SIDE, parts_of
 from daskim.kernels.coarse import width
 from daskim.kernels.splits import MOST, pairs_across, split_masks
 from daskim.settings import Settings
@@ -228,7 +228,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         read=2 * size.n * size.pixels,
         write=size.n * (forms * k * 2 + signature) + 40 * pairs,
         task=max(views, search, told, 16 * size.n + max(sign, sort, one, cells)),  # and the order of all
-        process=CACHE_BYTES,
+        process=CACHE_BYTES + LEFT_BYTES,
         # the graph of the blocks; dask-ml, where there are cells
         driver=400 * size.n + 20_000 * size.blocks + max(sampled, DASK_ML_BYTES if cells else 0),
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from daskim.errors import SettingsError
-from daskim.kept import CACHE_BYTES, SIDE_BY_SIDE, parts_of
+from daskim.kept import CACHE_BYTES, LEFT_BYTES, SIDE_BY_SIDE, parts_of
 from daskim.kernels.proportions import share_interval
 from daskim.kernels.splits import across
 from daskim.plugins import find, similarity_of
@@ -338,7 +338,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
         read=pairs // 4 * seen + (0 if everything else 2 * copied),
         write=pairs * 8 * columns + (0 if everything else 2 * copied),
         task=task + table,
-        process=CACHE_BYTES,
+        process=CACHE_BYTES + LEFT_BYTES,
         driver=pairs * 40 + 100 * size.n,
     )
 
