@@ -18,6 +18,7 @@ import pyarrow as pa
 from daskim.kept import CACHE_BYTES, Kept, gather, kept_of, take
 from daskim.lake import ImageSpec, standardise_block
 from daskim.release import kept_for_a_stage
+from daskim.scatter import Scattered, scatter
 from daskim.stages import Context
 from daskim.statuses import READABLE
 from daskim.store import Run, block_bounds
@@ -29,10 +30,8 @@ NAME = "similarities"
 READ = 64
 # What is shown of all images together, bytes, up to which it stays in its order: half of what a process keeps of it.
 KEPT_BYTES = CACHE_BYTES // 2
-# Where images are on the way to their places.
-ON_THE_WAY = ("partial", NAME, "leave")
 # Bytes of a block of the copy; of the images that one task brings to their places, at least; and groups of such at
-# most, as their number, squared, is that of the files on the way.
+# most, as each task that reads leaves a file for each of them.
 BLOCK_BYTES, GROUP_BYTES, GROUPS = 2**22, 2**27, 128
 
 
@@ -176,36 +175,23 @@ def arranged(context: Context, view: Shown, order: np.ndarray) -> Shown:
         run.create_array("arranged", (len(order), *shape), dtype, block)
         run.save(order, "partial", NAME, "arranged-rows.npy")
     rows = np.sort(order)
-    infos = context.engine.each(NAME, "leave", keys, [(view, rows[lo:hi], group) for lo, hi in bounds], leave)
-    files = [[f"{key}-{index}" for key, info in zip(keys, infos) if index in info["groups"]]
-             for index in range(len(bounds))]  # fmt: skip
-    context.engine.each(NAME, "enter", keys, [(lo, mine) for (lo, _), mine in zip(bounds, files)], enter)
-    run.remove(*ON_THE_WAY)
     made = str(run.array("arranged").attrs["made"])
+    target = _places(run, "arranged", made)[rows] // group
+    there = scatter(context.engine, NAME, view.kept or view.array, view.places(rows), target, "leave")
+    context.engine.each(NAME, "enter", keys, [(lo, hi, there[index]) for index, (lo, hi) in enumerate(bounds)], enter)
     return Shown(run, "arranged", shape, len(order), block, unit=view.unit, made=made)
 
 
-def leave(run: Run, key: str, view: Shown, rows: np.ndarray, group: int) -> dict[str, Any]:
-    """What is shown of some images, into a file for each group of places that they go to."""
-    places = _places(run, "arranged", str(run.array("arranged").attrs["made"]))[rows]
-    order = np.argsort(places)
-    owner = places[order] // group
-    groups = np.unique(owner).tolist()
-    for index in groups:
-        mine = order[owner == index]
-        run.save(places[mine], *ON_THE_WAY, f"{key}-{index}-places.npy")
-        run.save(view.stored(view.places(rows[mine])), *ON_THE_WAY, f"{key}-{index}.npy")
-    return {"groups": groups}
-
-
-def enter(run: Run, key: str, lo: int, files: list[str]) -> dict[str, Any]:
-    """A group of places in order."""
+def enter(run: Run, key: str, lo: int, hi: int, there: Scattered) -> dict[str, Any]:
+    """A group of places in order, from what is shown of its images in the order of the rows."""
     array = run.array("arranged")
-    places = [run.load(*ON_THE_WAY, f"{name}-places.npy") - lo for name in files]
-    out = np.empty((sum(map(len, places)), *array.shape[1:]), dtype=array.dtype)
-    for mine, name in zip(places, files):
-        out[mine] = run.load(*ON_THE_WAY, f"{name}.npy")
-    for first, last in block_bounds(len(out), run.block_rows("arranged")):  # of all at once zarr would hold two copies
+    places = np.argsort(run.load("partial", NAME, "arranged-rows.npy")[lo:hi])
+    out = np.empty((hi - lo, *array.shape[1:]), dtype=array.dtype)
+    done = 0
+    for part in there.parts(run):
+        out[places[done : done + len(part)]] = part
+        done += len(part)
+    for first, last in block_bounds(hi - lo, run.block_rows("arranged")):  # of all at once zarr would hold two copies
         array[lo + first : lo + last] = out[first:last]
     return {}
 
