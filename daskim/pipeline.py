@@ -155,7 +155,8 @@ def execute(
         if against is not None and delivery is None and not history(context.run):
             delivery = open_delivery(context, there["index"]["facts"], apart=True)
         for stage in stages:
-            refuse_stale(context, stages, stage, there, of_a_delivery=delivery is not None)
+            changed = changed_in(context, stages, stage, there, of_a_delivery=delivery is not None)
+            refuse_stale(context, stage, changed)
         if update and delivery is None:
             delivery = _delivered(context, stages, there)
         if delivery is not None:
@@ -364,7 +365,8 @@ def _one_stage(
     if seal is not None and seal["fingerprint"] == mark and not behind:
         return seal
     if delivery is None:
-        refuse_stale(context, stages, stage, seals if seal is None else {**seals, stage.name: seal})
+        with_own = seals if seal is None else {**seals, stage.name: seal}
+        refuse_stale(context, stage, changed_in(context, stages, stage, with_own))
     before, used = time.monotonic(), time.process_time()
     memory.lap()
     if delivery is None:

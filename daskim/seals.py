@@ -90,21 +90,13 @@ def seals_of(context: Context, stages: tuple[Stage, ...]) -> dict[str, dict[str,
     return {stage.name: seal for stage in stages if (seal := seal_of(context, stage)) is not None}
 
 
-def refuse_stale(
-    context: Context,
-    stages: tuple[Stage, ...],
-    stage: Stage,
-    seals: dict[str, dict[str, Any]],
-    *,
-    of_a_delivery: bool = False,
-) -> None:
-    """End where a stage was done, or begun, with other settings (`changed_in`).
+def refuse_stale(context: Context, stage: Stage, changed: str) -> None:
+    """End where a stage was done, or begun, with other settings: what `changed_in` said of it.
 
     Raises
     ------
     StaleRun
     """
-    changed = changed_in(context, stages, stage, seals, of_a_delivery=of_a_delivery)
     if changed and context.theirs:
         raise StaleRun(
             f"the run that is compared with was made otherwise: stage {stage.name}: {changed}",
