@@ -31,11 +31,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
-from numpy.lib import format as npy_format
 from zarr.codecs import BloscCodec
 from zarr.storage import LocalStore, WrapperStore
 
 from daskim.errors import SettingsError, SourceError
+from daskim.npy import PARSING, header_of
 from daskim.remote import Options, blot, has_folders, missing_package, open_options, refuse_credentials, secrets_of
 from daskim.retry import STORE, http_status, transient
 from daskim.zarrstore import PatientStore
@@ -55,9 +55,6 @@ def block_bounds(n: int, rows: int) -> list[tuple[int, int]]:
 
 _READ: Counter[str] = Counter()
 _READ_LOCK = Lock()
-# Headers of .npy files are parsed one at a time: where two threads are at it, some releases of Python 3.11 and 3.12 may
-# fail (SystemError: AST constructor recursion depth mismatch; cpython issue 106905).
-_HEADERS = Lock()
 
 
 def bytes_read() -> dict[str, int]:
@@ -381,14 +378,14 @@ class Run:
             with local.joinpath(*parts).open("rb") as file:
                 return _load(file)
         data = self.read(*parts)
-        with _HEADERS:
+        with PARSING:
             return np.load(io.BytesIO(data), allow_pickle=False)
 
     def view(self, *parts: str) -> np.ndarray:
         """As `load`, to be read only; on a disk the array is mapped, so that what is not looked at is not read."""
         local = self.local
         if local is not None:
-            with _HEADERS:
+            with PARSING:
                 return np.load(local.joinpath(*parts), mmap_mode="r", allow_pickle=False)
         return self.load(*parts)
 
@@ -465,10 +462,7 @@ def _filesystem(url: str, options: str) -> tuple[Any, str]:
 
 def _load(file: BinaryIO) -> np.ndarray:
     """An array from an open .npy file; its values are read while other threads read theirs."""
-    with _HEADERS:
-        version = npy_format.read_magic(file)
-        header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-        shape, fortran, dtype = header(file)
+    shape, fortran, dtype = header_of(file)
     if dtype.hasobject:
         raise ValueError("an array of objects: reading it would run code")
     values = np.fromfile(file, dtype, math.prod(shape))

@@ -20,6 +20,7 @@ from daskim.lake.failures import failure_of_store
 from daskim.lake.names import unescape
 from daskim.lake.place import Place
 from daskim.lake.rowsource import MemoryRows, RangeRows, RowSource, ZarrRows
+from daskim.npy import PARSING, header_of
 from daskim.remote import open_options
 
 __all__ = ["is_label_name", "label_names", "open_array", "pair_keys", "read_labels", "split_of_key"]
@@ -200,16 +201,15 @@ def _check(where: str, shape: Sequence[int], dtype: Any, fortran: bool) -> None:
 
 def _npy_header(file: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     try:
-        version = npy_format.read_magic(file)
-        read = npy_format.read_array_header_1_0 if version[0] == 1 else npy_format.read_array_header_2_0
-        return read(file)
+        return header_of(file)
     except (ValueError, OSError, SyntaxError, TypeError) as error:
         raise SourceError(f"{where} is not a NumPy file: {error}") from None
 
 
 def _load(file: Any, where: str) -> np.ndarray:
     try:
-        return npy_format.read_array(file, allow_pickle=False)
+        with PARSING:
+            return npy_format.read_array(file, allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError, TypeError, zipfile.BadZipFile) as error:
         raise SourceError(f"cannot read {where}: {error}", "Object arrays are refused: they run code.") from None
 

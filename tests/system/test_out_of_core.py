@@ -23,7 +23,7 @@ MEASURED = textwrap.dedent(
     import numpy as np
     import psutil
     import pyarrow as pa
-    from daskim import kept
+    from daskim import kept, scatter
     from daskim.compute import open_place
     from daskim.engine import Engine
     from daskim.resolve import resolve
@@ -44,6 +44,7 @@ MEASURED = textwrap.dedent(
     replace("KEPT_BYTES", 1_500_000, pictures)
     replace("GROUP_BYTES", 2**22, pictures)
     replace("BLOCK_BYTES", 2**20, pictures)
+    replace("READ_BYTES", 2**22, scatter)
     replace("TOLD", 1024, order, candidates)
     replace("SQUARE", 64, similarities)
     replace("PIECE", 8, compare, similarities)
