@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "remote": GROUND,
     "zarrstore": GROUND | {"retry", "remote"},
     "npy": set(),
+    "equals": set(),
     "lake": GROUND | {"npy", "retry", "remote"},
     "settings": GROUND,
     "resolve": GROUND | {"settings"},
@@ -51,7 +52,7 @@ ALLOWED["seals"] = GROUND | {"stages"}
 ALLOWED["pipeline"] = ALLOWED["stages"] | {"stages", "resolve", "seals", "summary", "against", "delivery", ""}
 ALLOWED["cost"] = GROUND | {"kernels", "scatter", "settings", "stages"}
 ALLOWED["scatter"] = GROUND | {"engine", "kept", "store"}
-ALLOWED["stages"] |= {"scatter"}
+ALLOWED["stages"] |= {"scatter", "equals"}
 ALLOWED["lease"] = GROUND | {"store"}
 ALLOWED["probe"] = GROUND | {"compute", "lake", "remote", "store"}
 ALLOWED["results"] = GROUND | {"kernels", "lake", "resolve", "settings", "store", "kept"}

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from daskim.equals import numbered
 from daskim.kernels.ward import components
 from daskim.lake import Job, each_image, full_digest
 from daskim.settings import Settings
@@ -33,9 +34,10 @@ def exact_pairs(table: pd.DataFrame, full_digests: Mapping[int, bytes | None]) -
     Parameters
     ----------
     table : DataFrame
-        row, file_digest, digest, full of the readable images.
+        row, file_digest, digest, full of the readable images; digests or numbers that are equal where they are.
     full_digests : mapping of row to digest
-        Of the full-resolution pixels, for the rows that `suspects` names.
+        Of the full-resolution pixels, for the rows that `suspects` names; None where they could not be read. They hold
+        for all copies of the same bytes.
 
     Returns
     -------
@@ -44,27 +46,43 @@ def exact_pairs(table: pd.DataFrame, full_digests: Mapping[int, bytes | None]) -
         groups of two and more, ordered by row.
     """
     table = table.sort_values("row", ignore_index=True)
-    position = np.arange(len(table))
-    by_bytes = table.groupby("file_digest", sort=False)["row"].transform("idxmin").to_numpy()
-    whole = table["digest"].where(table["full"], None)
-    checked = pd.Series([full_digests.get(row) for row in table["row"].tolist()], dtype=object)
-    # digests of different kinds must not meet: their first byte says which they are
-    pixels = [b"f" + full if full is not None else b"s" + small if small is not None else b"b" + own
-              for full, small, own in zip(checked, whole, table["file_digest"])]  # fmt: skip
-    by_pixels = pd.Series(position).groupby(pd.Series(pixels), sort=False).transform("min").to_numpy()
-    group = components(len(table), np.concatenate([position, position]), np.concatenate([by_bytes, by_pixels]))
-    size = np.bincount(group, minlength=group.max(initial=-1) + 1)
-    first = np.full(size.size, -1, dtype=np.int64)
-    first[group[::-1]] = table["row"].to_numpy()[::-1]
-    copies = table.groupby("file_digest", sort=False)["row"].transform("size").to_numpy()
-    out = pd.DataFrame({"row": table["row"], "group": first[group], "by": np.where(copies > 1, "bytes", "pixels")})
-    return out[size[group] > 1].reset_index(drop=True)
+    rows = table["row"].to_numpy(dtype=np.int64)
+    file, small = (pd.factorize(table[name])[0].astype(np.int64) for name in ("file_digest", "digest"))
+    full, kinds = _full_of_files(rows, file, full_digests)
+    # Full pixels where they are known, standard pixels that are the full ones, else the file: kinds that must not meet.
+    whole = table["full"].to_numpy(dtype=bool)
+    pixels = np.where(full >= 0, full, kinds + np.where(whole, small, small.max(initial=-1) + 1 + file))
+    position = np.arange(len(rows))
+    links = [_first(file), _first(pd.factorize(pixels)[0])]
+    group = components(len(rows), np.concatenate([position, position]), np.concatenate(links))
+    copies, members = np.bincount(file)[file], np.bincount(group)[group]
+    out = pd.DataFrame({"row": rows, "group": rows[_first(group)], "by": np.where(copies > 1, "bytes", "pixels")})
+    return out[members > 1].reset_index(drop=True)
+
+
+def _first(codes: np.ndarray) -> np.ndarray:
+    """For each place the first place of the same code; codes from 0 to less than their number."""
+    first = np.empty(len(codes), dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # the last one written stays
+    return first[codes]
+
+
+def _full_of_files(
+    rows: np.ndarray, file: np.ndarray, full_digests: Mapping[int, bytes | None]
+) -> tuple[np.ndarray, int]:
+    """For each image the number of its file's full-resolution pixels, -1 where unknown; how many there are."""
+    known = np.array([row for row, digest in full_digests.items() if digest is not None], dtype=np.int64)
+    codes = pd.factorize(np.array([d for d in full_digests.values() if d is not None], dtype=object))[0]
+    here = np.isin(known, rows)
+    of_file = np.full(file.max(initial=-1) + 1, -1, dtype=np.int64)
+    of_file[file[np.searchsorted(rows, known[here])]] = codes[here]
+    return of_file[file], codes.max(initial=-1) + 1
 
 
 def suspects(table: pd.DataFrame) -> np.ndarray:
     """Rows whose standard pixels equal another file's although they are not the full pixels: one a distinct file."""
     distinct = table.sort_values("row").drop_duplicates("file_digest")
-    group = distinct.groupby("digest")
+    group = distinct.groupby("digest", sort=False)
     mixed = (group["row"].transform("size") > 1) & ~group["full"].transform("all")
     return distinct.loc[mixed, "row"].to_numpy()
 
@@ -82,7 +100,7 @@ def _update(context: Context, change: Change) -> dict[str, Any]:
 
 def _find(context: Context, mark: str, found: dict[int, bytes | None]) -> dict[str, Any]:
     columns = ["row", "file_digest", "digest", "full", "status"]
-    table = context.run.read_table("images", columns).to_pandas()
+    table = numbered(context.run.read_table("images", columns), "file_digest", "digest").to_pandas()
     table = table[table["status"].isin(READABLE)].reset_index(drop=True)
     rows = suspects(table)
     unread = rows[~np.isin(rows, list(found))]
@@ -97,13 +115,7 @@ def _find(context: Context, mark: str, found: dict[int, bytes | None]) -> dict[s
         for row, text in info["digests"].items():
             found[int(row)] = bytes.fromhex(text) if text else None
     kept = pa.table({"row": pa.array(list(found), pa.int64()), "digest": pa.array(list(found.values()), pa.binary())})
-    spread = {}  # copies of the same bytes have the same pixels
-    by_file = dict(zip(table["row"].tolist(), table["file_digest"].tolist()))
-    full = {by_file[row]: value for row, value in found.items() if row in by_file}
-    for row, name in by_file.items():
-        if name in full:
-            spread[row] = full[name]
-    exact = exact_pairs(table, spread)
+    exact = exact_pairs(table, found)
     context.run.write_part("exact", "000000", pa.Table.from_pandas(exact, preserve_index=False))
     context.run.write_part("full_digests", "000000", kept)
     return {

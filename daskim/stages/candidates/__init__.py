@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from daskim.equals import numbered
 from daskim.errors import SettingsError
 from daskim.kept import CACHE_BYTES, LEFT_BYTES, SIDE_BY_SIDE, parts_of
 from daskim.kernels.coarse import width
@@ -56,7 +57,7 @@ def _update(context: Context, change: Change) -> dict[str, Any] | None:
 
 def _find(context: Context, change: Change | None) -> dict[str, Any]:
     run, settings, size = context.run, context.settings, context.known
-    images = run.read_table("images", ["row", "status", "digest", "split"]).to_pandas()
+    images = numbered(run.read_table("images", ["row", "status", "digest", "split"]), "digest").to_pandas()
     images = images.sort_values("row", ignore_index=True)
     exact = run.read_table("exact", ["row", "group"]).to_pandas()
     standard = settings.similarities.size in ("standard", settings.images.size)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from daskim.equals import numbered
 from daskim.errors import SettingsError
 from daskim.kept import CACHE_BYTES, Kept, kept_of
 from daskim.kernels.neighbours import PIECE
@@ -77,7 +78,7 @@ def choose_regime(settings: Settings, points: int, count: int) -> tuple[str, str
 
 def _run(context: Context) -> dict[str, Any]:
     size = context.known
-    table = context.run.read_table("images", ["row", "status", "digest", "label"]).to_pandas()
+    table = numbered(context.run.read_table("images", ["row", "status", "digest", "label"]), "digest").to_pandas()
     points = points_of(table, size.n)
     readable = int((points.owner >= 0).sum() + (points.flat >= 0).sum())
     asked = asked_clusters(context.settings)

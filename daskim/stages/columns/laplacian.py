@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from daskim.equals import numbered
 from daskim.kept import CACHE_BYTES, take
 from daskim.kernels import qr
 from daskim.kernels.condition import condition_curve, leading_condition
@@ -34,7 +35,7 @@ def sample_rows(table: pd.DataFrame, count: int, seed: int) -> np.ndarray:
 def scores_of(context: Context) -> tuple[np.ndarray, int]:
     """The score of every column, and the number of images it is from."""
     columns, run = context.settings.columns, context.run
-    table = run.read_table("images", ["row", "status", "digest"]).to_pandas()
+    table = numbered(run.read_table("images", ["row", "status", "digest"]), "digest").to_pandas()
     rows = sample_rows(table, columns.sample, columns.seed)
     w = take(run, "wavelets", rows)
     return laplacian_scores(w, heat_kernel_graph(w, columns.neighbours)), len(rows)
