@@ -20,6 +20,7 @@ from daskim.scatter import rows_read
 from daskim.settings import Settings
 from daskim.stages import Need, Size
 from daskim.stages.clusters import choose_regime
+from daskim.stages.clusters.cells import cell_tasks, compared_in_cells
 from daskim.stages.clusters.join import MANY, tile_rows
 from daskim.stages.clusters.lloyd import is_checked
 from daskim.stages.clusters.points import GROUP
@@ -200,9 +201,13 @@ def _clusters(size: Size, settings: Settings, need: Need) -> Work:
         # of more than MANY images the pairs within the radius are bounded by an image, and so are the rows compared
         flops = 2.0 * n * d * k + float(n) * min(n, MANY) * k / 4
     else:
-        cells = settings.clusters.cells or round(n**0.5)
-        tasks = need.blocks + groups + (max(cells, -(-n // 4096)) if regime == "cells" else 0) + 8
-        compared = float(size.n_clusters) if regime == "kmeans" else settings.clusters.probes * n / max(1, cells)
+        read = rows_read(d * size.itemsize)
+        tasks, compared = need.blocks + groups + -(-n // read) + 8, float(size.n_clusters)
+        if regime == "cells":
+            # rows of the cells, each in several, and of their components; then these
+            tasks += -(-n * settings.clusters.probes // read) + -(-n // read) + groups
+            tasks += cell_tasks(n, d * size.itemsize, settings.clusters)
+            compared = compared_in_cells(n, settings.clusters)
         flops = 2.0 * n * d * (k + compared)
     if regime != "kmeans" and is_checked(n, size.n_clusters, d, settings.clusters):
         flops += 2.0 * n * size.n_clusters * d * LLOYD

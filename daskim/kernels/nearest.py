@@ -8,7 +8,7 @@ import numpy as np
 
 from daskim.kernels.compiled import engine
 
-__all__ = ["Best", "Lists", "Nearest", "Offered", "best_products", "best_rows", "nearest_of"]
+__all__ = ["Best", "Lists", "Nearest", "Offered", "best_products", "best_rows", "lowest", "nearest_of"]
 
 # Queries and rows of one product: what three forms give, halves apart, is 0.8 MB.
 QUERIES = 64
@@ -84,6 +84,31 @@ def best_rows(
     query, row, score = query[order], row[order], score[order]
     keep = np.arange(len(query)) - np.searchsorted(query, query) < count
     return query[keep], row[keep], score[keep]
+
+
+def lowest(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the `count` lowest numbers of each row; of equal ones those further left.
+
+    Parameters
+    ----------
+    values : ndarray, shape (q, r)
+        No NaN.
+    count : int
+        From 1 to r.
+
+    Returns
+    -------
+    i, j : ndarray, shape (q * count,), int64
+        Ordered by (i, j).
+    """
+    bound = np.partition(values, count - 1, axis=1)[:, count - 1 : count]
+    taken = values <= bound
+    many = np.flatnonzero(taken.sum(axis=1) > count)
+    equal = values[many] == bound[many]
+    left = count - (values[many] < bound[many]).sum(axis=1, keepdims=True)
+    taken[many] &= ~equal | (np.cumsum(equal, axis=1) <= left)
+    i, j = np.nonzero(taken)
+    return i, j
 
 
 class Lists:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from daskim.kernels import nearest as module
 from daskim.kernels.compiled import engine
-from daskim.kernels.nearest import Best, Lists, Nearest, best_products, nearest_of
+from daskim.kernels.nearest import Best, Lists, Nearest, best_products, lowest, nearest_of
 
 Found = list[tuple[int, int, float]]
 
@@ -224,3 +224,15 @@ def test_without_numba_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch) -
         best_products(nearest, looked_up, np.arange(600), block, odd)
         results.append(listed(nearest))
     assert results[0] == results[1]
+
+
+@given(st.integers(1, 8), st.integers(1, 30), st.sampled_from([2, 5, 10**6]), st.data())
+def test_the_lowest_of_each_row_and_of_equal_ones_the_first(q: int, r: int, values: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    table = rng.integers(0, values, (q, r)).astype(np.float64)
+    table[rng.random((q, r)) < 0.1] = np.inf
+    count = data.draw(st.integers(1, r))
+    i, j = lowest(table, count)
+    expected = np.sort(np.argsort(table, axis=1, kind="stable")[:, :count], axis=1)
+    assert i.tolist() == np.repeat(np.arange(q), count).tolist()
+    assert j.reshape(q, count).tolist() == expected.tolist()

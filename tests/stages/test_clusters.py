@@ -10,10 +10,11 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 
 import daskim
+from daskim import kept as kept_module
 from daskim import scatter
 from daskim.errors import BadInputs, SettingsError
 from daskim.settings import Settings
-from daskim.stages.clusters import centres, choose_regime, features, forest, join, pairs, wanted_clusters
+from daskim.stages.clusters import cells, centres, choose_regime, features, forest, join, pairs, wanted_clusters
 from daskim.synthetic import planted_families
 
 Reduce = Callable[..., daskim.FinishedRun]
@@ -123,6 +124,55 @@ def test_too_many_pairs_fall_back_on_cells_and_say_so(families: Any, reduce_arra
     with pytest.raises(SettingsError, match="max_pairs") as caught:
         reduce_arrays(images, clusters__n_clusters=360, clusters__max_pairs=3, clusters__regime="join")
     assert "cells" in caught.value.hint
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("wavelet", ["db1", "db2"])
+def test_neighbours_in_cells_are_those_of_brute_force(
+    families: Any, reduce_arrays: Reduce, monkeypatch: pytest.MonkeyPatch, wavelet: str, small: bool
+) -> None:
+    """Each pair once, with its Ward height; many tasks, which hold few distances, find the same."""
+    if small:
+        for name, value in {
+            "GROUP_BYTES": 1,
+            "GROUPS": 10**9,
+            "WORK": 500,
+            "HELD": 64,
+            "OTHERS": 8,
+            "UNITED": 99,
+        }.items():
+            monkeypatch.setattr(cells, name, value)
+    seen: list[Any] = []
+    own = cells.neighbour_pairs
+
+    def watched(context: Any, kept: Any, points: Any, member: np.ndarray, count: int) -> Any:
+        found = own(context, kept, points, member, count)
+        rows = kept_module.gather(kept, points.rows).astype(np.float64)
+        parts = [cells.load(context.run, name) for name in found.counts]
+        seen.append((rows, points.weights, member, np.concatenate(parts, axis=1), found, len(parts)))
+        return found
+
+    monkeypatch.setattr(cells, "neighbour_pairs", watched)
+    images = np.concatenate([families.images, families.images[:7]])  # copies: points of weight 2
+    reduce_arrays(
+        images, clusters__n_clusters=150, clusters__regime="cells", clusters__neighbours=5, wavelets__name=wavelet
+    )
+    ((rows, weights, member, pairs, found, files),) = seen
+    assert (files > 10) == small
+    expected: dict[tuple[int, int], float] = {}
+    for cell in range(member.max() + 1):
+        mine = np.flatnonzero((member == cell).any(axis=1))
+        for a in mine.tolist():
+            others = mine[mine != a]
+            squared = ((rows[others] - rows[a]) ** 2).sum(axis=1)
+            for at in np.argsort(squared, kind="stable")[:5].tolist():
+                b = int(others[at])
+                height = squared[at] * 2 * weights[a] * weights[b] / (weights[a] + weights[b])
+                expected[min(a, b), max(a, b)] = height
+    assert [tuple(pair) for pair in pairs[:2].T.astype(int).tolist()] == sorted(expected)
+    assert pairs[2] == pytest.approx([expected[pair] for pair in sorted(expected)], rel=1e-9)
+    assert found.total == len(expected)
+    assert found.reach == pytest.approx(max(expected.values()) ** 0.5, rel=1e-9)
 
 
 def test_half_redundant_gets_a_better_number(reduce_arrays: Reduce) -> None:

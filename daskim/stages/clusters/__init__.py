@@ -16,7 +16,7 @@ from daskim.scatter import READ_BYTES
 from daskim.settings import Clusters, Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.stages.clusters import features as features_step
-from daskim.stages.clusters.cells import cell_merges
+from daskim.stages.clusters.cells import cell_merges, cells_bytes
 from daskim.stages.clusters.centres import write_centres
 from daskim.stages.clusters.forest import DENSE_POINTS, PAIRS
 from daskim.stages.clusters.join import TooManyPairs, join_merges, tile_rows
@@ -236,6 +236,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     if choose_regime(settings, size.n, size.n_clusters)[0] == "cells":
         # the largest component takes all rows that it may, and most of them are merged
         process += part * m * 8
+        task = max(task, cells_bytes(size.n, m, size.itemsize, settings.clusters))
     held = 160 * min(BATCH, 64 * size.n)  # pairs, and their components
     lloyd = 0
     if is_checked(size.n, size.n_clusters, m, settings.clusters) or size.n_clusters * 50 <= size.n:

@@ -27,6 +27,7 @@ __all__ = [
     "Forest",
     "all_squared",
     "grow_forest",
+    "packed",
     "whole_forest",
 ]
 
@@ -101,7 +102,7 @@ def grow_forest(
     used = np.flatnonzero(np.bincount(label)[label] > 1)
     name, mine = np.unique(label[used], return_inverse=True)
     task = np.full(len(points.rows), -1, dtype=np.int64)
-    task[used] = _packed(np.bincount(mine, minlength=len(name)))[mine]
+    task[used] = packed(np.bincount(mine, minlength=len(name)), GROUP)[mine]
     keys = [f"{t:06d}" for t in range(int(task.max(initial=-1)) + 1)]
     there = run.marked(STAGE)
     lost, files, count = 0, [list[str]() for _ in keys], np.zeros(len(keys), dtype=np.int64)
@@ -127,12 +128,12 @@ def grow_forest(
     return Forest(merges, sum(info["pairs"] for info in infos), cut, lost, near * pairs.reach)
 
 
-def _packed(sizes: np.ndarray) -> np.ndarray:
-    """The task of each component: consecutive ones until a task has enough points."""
+def packed(sizes: np.ndarray, most: int) -> np.ndarray:
+    """The task of each set of points of these sizes: consecutive ones, of `most` points where they are not larger."""
     task = np.zeros(len(sizes), dtype=np.int64)
     total, index = 0, 0
     for c, size in enumerate(sizes.tolist()):
-        if total and total + size > GROUP:
+        if total and total + size > most:
             total, index = 0, index + 1
         task[c] = index
         total += size

@@ -32,7 +32,7 @@ from daskim.stages.similarities.compare import (
 )
 from daskim.stages.similarities.copies import all_copies
 from daskim.stages.similarities.deliveries import forget_older, listed_in, still_candidates
-from daskim.stages.similarities.pictures import NAME, READ, arranged, group_bytes, shown
+from daskim.stages.similarities.pictures import NAME, READ, arranged, copy_tasks, group_bytes, shown
 from daskim.store import block_bounds
 
 __all__ = ["STAGE", "threshold_of"]
@@ -245,13 +245,13 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
     settings = context.settings.candidates
     if not settings.sample or len(rows) < 2:
         return None
-    count = min(len(rows), max(SAMPLE, settings.sample // len(rows)))
+    count = _drawn(len(rows), settings.sample)
     drawn_from = _looked_up(context, rows) if job.across else rows
     chosen = drawn_from[np.sort(np.random.default_rng(settings.seed).permutation(len(drawn_from))[:count])]
     count = len(chosen)
     context.run.save(chosen, "partial", NAME, "drawn.npy")
     context.run.save(rows[np.argsort(job.shown.places(rows), kind="stable")], "partial", NAME, "rows.npy")
-    bounds = block_bounds(len(rows), max(1, min(job.most // 2, DRAWN_PAIRS // count)))
+    bounds = block_bounds(len(rows), _beside(count, job.most))
     keys = [f"{index:06d}" for index in range(len(bounds))]
     infos = context.engine.each(NAME, "recall", keys, [(job, lo, hi) for lo, hi in bounds], compare_sample)
     pairs = context.run.read_table("pairs", ["a", "b", "similarity"])
@@ -273,6 +273,16 @@ def _recall(context: Context, job: Job, rows: np.ndarray, facts: dict[str, Any])
         "low": low,
         "high": high,
     }
+
+
+def _drawn(n: int, pairs: int) -> int:
+    """Images drawn to estimate the recall, as many as make so many pairs, or `SAMPLE`."""
+    return min(n, max(SAMPLE, pairs // n))
+
+
+def _beside(count: int, most: int) -> int:
+    """Images that one task sets beside so many drawn ones, where it holds the parts of `most` at most."""
+    return max(1, min(most // 2, DRAWN_PAIRS // count))
 
 
 def _looked_up(context: Context, rows: np.ndarray) -> np.ndarray:
@@ -333,8 +343,16 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     columns = 4 + len(similarity.reports)
     together = SQUARE**2 if everything else settings.candidates.part_pairs(size.n)
     table = max(together, DRAWN_PAIRS if settings.candidates.sample else 0) * 16 * columns
+    tasks = max(1, pairs // together)
+    if maker.of == "pixels" and asked not in ("standard", settings.images.size):
+        tasks += -(-size.n // READ)
+    if not everything:
+        tasks += copy_tasks(size.n, shown_bytes(shape))
+        if settings.candidates.sample and size.n > 1:
+            most = max(2, PARTS_BYTES // part_bytes(similarity, shape, np.float32))
+            tasks += -(-size.n // _beside(_drawn(size.n, settings.candidates.sample), most))
     return Need(
-        blocks=max(1, pairs // together),
+        blocks=tasks,
         read=pairs // 4 * seen + (0 if everything else 2 * copied),
         write=pairs * 8 * columns + (0 if everything else 2 * copied),
         task=task + table,

@@ -18,12 +18,12 @@ import pyarrow as pa
 from daskim.kept import CACHE_BYTES, Kept, gather, kept_of, take
 from daskim.lake import ImageSpec, standardise_block
 from daskim.release import kept_for_a_stage
-from daskim.scatter import Scattered, scatter
+from daskim.scatter import Scattered, rows_read, scatter
 from daskim.stages import Context
 from daskim.statuses import READABLE
 from daskim.store import Run, block_bounds
 
-__all__ = ["NAME", "Shown", "arranged", "group_bytes", "shown"]
+__all__ = ["NAME", "Shown", "arranged", "copy_tasks", "group_bytes", "shown"]
 
 NAME = "similarities"
 # Images read again by one task.
@@ -153,6 +153,24 @@ def group_bytes(total: int) -> int:
     return max(GROUP_BYTES, total // GROUPS)
 
 
+def _group_rows(count: int, row: int) -> int:
+    """Rows of so many bytes that one task brings to their places: whole blocks of the copy."""
+    block = _block_rows(row)
+    return block * max(1, group_bytes(count * row) // (block * row))
+
+
+def _block_rows(row: int) -> int:
+    """Rows of so many bytes in a block of the copy."""
+    return max(1, BLOCK_BYTES // row)
+
+
+def copy_tasks(count: int, row: int) -> int:
+    """Tasks that copy so many images of so many bytes into another order; 0 where they are left in theirs."""
+    if count * row <= KEPT_BYTES:
+        return 0
+    return -(-count // rows_read(row)) + -(-count // _group_rows(count, row))
+
+
 def arranged(context: Context, view: Shown, order: np.ndarray) -> Shown:
     """A copy of what a similarity is shown, in another order; of few images, which a process keeps anyhow, as it is.
 
@@ -166,8 +184,7 @@ def arranged(context: Context, view: Shown, order: np.ndarray) -> Shown:
     row = math.prod(shape) * dtype.itemsize
     if len(order) * row <= KEPT_BYTES:
         return view
-    block = max(1, BLOCK_BYTES // row)
-    group = block * max(1, group_bytes(len(order) * row) // (block * row))
+    block, group = _block_rows(row), _group_rows(len(order), row)
     bounds = block_bounds(len(order), group)
     keys = [f"{index:06d}" for index in range(len(bounds))]
     if not any(key.startswith("leave") for key in run.marked(NAME)) or not run.exists("arrays", "arranged"):
