@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "resolve": GROUND | {"settings"},
     "plugins": GROUND | {"settings", "similarities", "transforms"},
     "reading": GROUND | {"lake", "settings"},
-    "store": GROUND | {"npy", "retry", "remote", "zarrstore"},
+    "files": GROUND | {"retry", "remote"},
+    "store": GROUND | {"files", "npy", "remote", "zarrstore"},
     "gates": GROUND,
     "blocks": GROUND | {"store"},
     "kept": GROUND | {"blocks", "store"},
@@ -76,7 +77,7 @@ ALLOWED["jobs"] |= {"models", "boundaries", "difference"}
 DOORS: dict[str, tuple[str, ...]] = {
     "zarr": ("store.py", "zarrstore.py", "lake"),
     "pyarrow.parquet": ("store.py", "lake", "apply/shards.py", "synthetic/lake.py"),
-    "fsspec": ("store.py", "zarrstore.py", "lake"),
+    "fsspec": ("files.py", "zarrstore.py", "lake"),
     "dask.array": ("engine.py", "lloyd.py", "stages", "compute"),
     "dask": ("engine.py", "lloyd.py", "stages", "compute"),
     "distributed": ("compute",),

@@ -26,6 +26,7 @@ from PIL import Image
 from planted_runs import picture
 
 import daskim
+from daskim.files import _typed
 from daskim.jobs.reduce import main
 from daskim.lake import Failure, Thumbnail, thumbnail
 from daskim.report import page, pictures
@@ -35,7 +36,7 @@ from daskim.report.families import MEMBERS, families, groups, in_turn
 from daskim.report.listed import nearest_to_threshold
 from daskim.report.page import PAGE_BYTES, galleries_of, render, try_write_page, write_page
 from daskim.report.pictures import fill, queue_of
-from daskim.store import Run, _typed
+from daskim.store import Run
 
 Runs = dict[str, daskim.FinishedRun]
 

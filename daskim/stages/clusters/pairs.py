@@ -40,30 +40,27 @@ class Pairs:
 
     def batches(self, run: Run) -> Iterator[np.ndarray]:
         """All of them, some files at a time."""
-        for names in self._batches():
-            yield np.concatenate([load(run, name) for name in names], axis=1)
+        return (part for _, part in self._batches(run))
 
     def levels(self, run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All of them, as `batches` gives them, and the level of each."""
-        for names in self._batches():
-            part = np.concatenate([load(run, name) for name in names], axis=1)
+        for names, part in self._batches(run):
             if len(part) == 3:
                 yield part, levels_of(part[2], self.reach)
             else:
                 yield part, np.concatenate([load(run, level_file(name)) for name in names])
 
-    def _batches(self) -> Iterator[list[str]]:
+    def _batches(self, run: Run) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Files of `BATCH` pairs or a few more together, and what is in them."""
         names: list[str] = []
         held = 0
-        for name, count in self.counts.items():
-            if count:
-                names.append(name)
-                held += count
-            if held >= BATCH:
-                yield names
+        there = [name for name, count in self.counts.items() if count]
+        for name in there:
+            names.append(name)
+            held += self.counts[name]
+            if held >= BATCH or name == there[-1]:
+                yield names, np.concatenate([load(run, name) for name in names], axis=1)
                 names, held = [], 0
-        if names:
-            yield names
 
 
 def levels_of(squared: np.ndarray, reach: float) -> np.ndarray:
