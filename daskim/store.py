@@ -36,10 +36,18 @@ from daskim.npy import PARSING, header_of
 from daskim.remote import Options, open_options, secrets_of
 from daskim.zarrstore import PatientStore
 
-__all__ = ["Run", "block_bounds", "bytes_read"]
+__all__ = ["Run", "block_bounds", "bytes_read", "even_rows"]
 
 # An inner chunk of about 1 MB: one row costs at most that to read, and the codec runs inside the cache.
 INNER_BYTES = 1_000_000
+# Rows of a block come in so many, where they are more: chunks divide it, and a prime number of rows has chunks of one
+# (1,259 rows of 6 kB: 8.4 s to write 62 MB, against 0.3 s for 1,280).
+EVEN = 64
+
+
+def even_rows(rows: int) -> int:
+    """So many rows of a block, or a few less, so that it falls into large chunks."""
+    return rows - rows % EVEN if rows > EVEN else rows
 
 
 def block_bounds(n: int, rows: int) -> list[tuple[int, int]]:

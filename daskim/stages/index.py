@@ -13,7 +13,7 @@ from daskim.reading import listing_of
 from daskim.settings import Settings
 from daskim.stages import Context, Need, Size, Stage
 from daskim.statuses import DELETED
-from daskim.store import block_bounds
+from daskim.store import block_bounds, even_rows
 
 __all__ = ["STAGE", "block_rows", "facts_of", "known_bytes", "splits_of", "standard_shape"]
 
@@ -46,10 +46,8 @@ def block_rows(settings: Settings, n: int, shape: tuple[int, int, int], *, grows
     """
     if settings.blocks.rows is not None:
         return settings.blocks.rows if grows else min(settings.blocks.rows, n)
-    pixels = shape[0] * shape[1] * shape[2]
-    if grows:
-        return max(1, BLOCK_BYTES // (2 * pixels))
-    return max(1, min(BLOCK_BYTES // (2 * pixels), max(64, -(-n // 8)), n))
+    most = max(1, even_rows(BLOCK_BYTES // (2 * shape[0] * shape[1] * shape[2])))
+    return most if grows else min(most, max(64, even_rows(-(-n // 8))), n)
 
 
 def _run(context: Context) -> dict[str, Any]:

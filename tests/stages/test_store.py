@@ -17,8 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskim import store
 from daskim.blocks import BlockCache
 from daskim.errors import SourceError
+from daskim.settings import Settings
+from daskim.stages.index import block_rows
 from daskim.store import Run, block_bounds
 
 
@@ -33,6 +36,17 @@ def test_block_bounds_cover_every_row_once(n: int, rows: int) -> None:
     assert [row for lo, hi in bounds for row in (lo, hi)] == sorted(row for lo, hi in bounds for row in (lo, hi))
     assert sum(hi - lo for lo, hi in bounds) == n
     assert all(hi - lo == rows for lo, hi in bounds[:-1])
+
+
+@given(st.integers(1, 100_000), st.sampled_from([8, 28, 32, 37, 64, 100, 256, 1000]), st.booleans())
+def test_blocks_fall_into_large_chunks_whatever_n(n: int, side: int, grows: bool) -> None:
+    """A prime number of rows would have chunks of one row, which take thirty times as long to write and to read."""
+    rows = block_rows(Settings(), n, (side, side, 3), grows=grows)
+    most = store.INNER_BYTES // (side * side * 3)
+    assert store._divisor(rows, max(1, most)) >= min(rows, 64, most) // 2
+    assert grows or rows <= n
+    assert grows or n < 512 or n // rows >= 7
+    assert rows * side * side * 6 <= 16_000_000 or rows == 1
 
 
 class TestFiles:

@@ -21,7 +21,7 @@ from daskim.release import kept_for_a_stage
 from daskim.scatter import Scattered, rows_read, scatter
 from daskim.stages import Context
 from daskim.statuses import READABLE
-from daskim.store import Run, block_bounds
+from daskim.store import Run, block_bounds, even_rows
 
 __all__ = ["NAME", "Shown", "arranged", "copy_tasks", "group_bytes", "shown"]
 
@@ -161,7 +161,7 @@ def _group_rows(count: int, row: int) -> int:
 
 def _block_rows(row: int) -> int:
     """Rows of so many bytes in a block of the copy."""
-    return max(1, BLOCK_BYTES // row)
+    return max(1, even_rows(BLOCK_BYTES // row))
 
 
 def copy_tasks(count: int, row: int) -> int:
