@@ -162,6 +162,10 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
         told = summary.get(part)
         if isinstance(told, Mapping):
             found |= {name: told[name] for name in names if name in told}
+    compared = summary.get("similarities")
+    if isinstance(compared, Mapping):  # how far pairs get decides what one of them costs
+        levels = compared["by_level"].items()
+        found |= {f"to level {level}": told["pairs"] / max(1, compared["compared"]) for level, told in levels}
     attempts = summary["clusters"].get("attempts")
     return found | ({"pairs": attempts[-1].get("pairs"), "attempts": len(attempts)} if attempts else {})
 
