@@ -31,6 +31,10 @@ def numbered(table: pa.Table, *columns: str) -> pa.Table:
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    whole = column.dictionary_encode().unify_dictionaries()
-    parts = [part.indices.fill_null(-1).to_numpy(zero_copy_only=False) for part in whole.chunks]
-    return np.concatenate([np.zeros(0, dtype=np.int64), *parts], dtype=np.int64)
+    whole = column.combine_chunks().dictionary_encode()
+    if isinstance(whole, pa.ChunkedArray):  # above 2 GB; of many chunks it would take the square of the values
+        parts = whole.unify_dictionaries().chunks
+    else:
+        parts = [whole]
+    numbers = [part.indices.fill_null(-1).to_numpy(zero_copy_only=False) for part in parts]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *numbers], dtype=np.int64)
