@@ -113,10 +113,16 @@ class Entries(Sequence[Entry]):
             columns = [column.to_pylist() for column in chunk.columns]
             yield [self._entry(*values) for values in zip(*columns)]
 
+    def names(self) -> Iterator[str]:
+        """Names of the files with nothing wrong, without the records."""
+        self._close_chunk()
+        for chunk in self._chunks:
+            yield from chunk.column("rel").filter(pc.equal(chunk.column("status"), 0)).to_pylist()
+
     def _entry(
         self, rel: str, path: str | None, size: int, mtime: float, etag: str | None, status: int, reason: str
     ) -> Entry:
-        place = self.root.join(unescape(rel)) if path is None else self.root.at(unescape(path))
+        place = self.root.at(self._base + unescape(rel) if path is None else unescape(path))
         return Entry(rel, place, size, mtime, _STATUSES[status], reason, etag)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -158,3 +164,9 @@ class Found:
             yield from self.entries.chunks()
         elif self.entries:
             yield self.entries
+
+    def names(self) -> Iterator[str]:
+        """Names of the entries with nothing wrong."""
+        if isinstance(self.entries, Entries):
+            return self.entries.names()
+        return (entry.rel for entry in self.entries if entry.status == "ok")

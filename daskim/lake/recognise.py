@@ -16,7 +16,7 @@ from daskim.lake.entries import Entry, Found
 from daskim.lake.failures import failure_of_store
 from daskim.lake.folder import list_folder, walk
 from daskim.lake.manifest import MANIFEST_EXTENSIONS, list_manifest
-from daskim.lake.names import escape
+from daskim.lake.names import escape, extension
 from daskim.lake.parquet import image_column, list_parquet
 from daskim.lake.place import Place, etag_of, locate
 from daskim.lake.signature import HEAD, IMAGE_EXTENSIONS, sniff
@@ -95,28 +95,27 @@ def _refuse_if_all_broken(given: str, table: pa.Table) -> None:
         raise SourceError(f"cannot read {given!r}: {table['status'][0]}: {table['reason'][0]}", _EXPECTED + ".")
 
 
-def kind_of(entry: Entry) -> str:
+def kind_of(name: str) -> str:
     """The format that a file's name speaks for; "other" where it says nothing."""
-    base = entry.rel.rpartition("/")[2]
-    if entry.ext in IMAGE_EXTENSIONS:
+    ext = extension(name)
+    if ext in IMAGE_EXTENSIONS:
         return "folder"
-    if entry.ext in (".parquet", ".pq"):
+    if ext in (".parquet", ".pq"):
         return "parquet"
-    if entry.ext in (".npy", ".npz", ".zarr"):
+    if ext in (".npy", ".npz", ".zarr"):
         return "array"
+    base = name.rpartition("/")[2]
     if idx.is_idx_name(base):
         return "idx"
-    if entry.ext == ".tar" or base.lower().endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")):
-        return "webdataset" if entry.ext == ".tar" else "packed"
-    return "manifest" if entry.ext in _MANIFESTS else "other"
+    if ext == ".tar" or base.lower().endswith((".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")):
+        return "webdataset" if ext == ".tar" else "packed"
+    return "manifest" if ext in _MANIFESTS else "other"
 
 
 def _recognise(given: str, found: Found) -> str:
     if found.lone:
         return _recognise_file(given, found.entries[0])
-    kinds = Counter[str]()
-    for chunk in found.chunks():
-        kinds.update(kind_of(entry) for entry in chunk if entry.status == "ok")
+    kinds = Counter(kind_of(name) for name in found.names())
     known = [kind for kind in ("folder", "parquet", "webdataset", "array", "idx") if kinds[kind]]
     if len(known) == 1:
         return known[0]
@@ -149,7 +148,7 @@ def _seen(found: Found) -> str:
 
 def _recognise_file(given: str, entry: Entry) -> str:
     """The format of a lone file: by its name, a Parquet file by its columns, else by its first bytes."""
-    kind = kind_of(entry)
+    kind = kind_of(entry.rel)
     if kind == "parquet":
         try:
             with entry.place.open() as file:
@@ -219,7 +218,7 @@ def _containers(found: Found, kind: str) -> list[Entry]:
         return list(found.entries)
     chosen = []
     for entry in found.entries:
-        if kind_of(entry) == kind or (entry.status != "ok" and entry.rel.endswith("/")):
+        if kind_of(entry.rel) == kind or (entry.status != "ok" and entry.rel.endswith("/")):
             chosen.append(entry)
         else:
             found.ignored[entry.ext] += 1
