@@ -311,7 +311,7 @@ class TestStore:
         self, source: Path, undisturbed: str, refusing: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         patient = retry.Retry(bound=0.5)
-        for module in ("store", "zarrstore"):
+        for module in ("files", "zarrstore"):
             monkeypatch.setattr(f"daskim.{module}.STORE", patient)
         with pytest.raises((SourceError, BlockFailed), match="the store is away") as caught:
             resumed(source, "memory://bucket/run", progress=When("images", lambda: refusing(60), after=True))
