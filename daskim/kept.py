@@ -37,8 +37,8 @@ SIDE_BY_SIDE = ("frozen", "candidates", "order.npy")
 # Decoded blocks that a worker process keeps while it looks rows up.
 CACHE_BYTES = 384_000_000
 # What the C library keeps of freed arrays until a stage ends, where tasks make many of them: measured, as what workers
-# held beyond all else, up to 1,000,000 images.
-LEFT_BYTES = 128_000_000
+# held beyond all else, up to 2,000,000 images.
+LEFT_BYTES = 192_000_000
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,9 @@ PAIRS = (candidates.STAGE, similarities.STAGE, spectrum.STAGE)
 # Pairs up to which candidates.method = auto compares all: about a minute of the similarity that takes longest.
 AUTO_PAIRS = 500_000
 # What an idle worker process holds after its imports, and later between stages, bytes. Measured: 230 to 360 MB, the
-# larger figures where the kernel keeps the pages of shared libraries as huge pages; 430 MB after the similarities.
-IDLE = 560_000_000
+# larger figures where the kernel keeps the pages of shared libraries as huge pages; after the similarities 430 MB at
+# 50,000 images, 606 MB at 500,000 and at 2,000,000.
+IDLE = 640_000_000
 
 
 @dataclass(frozen=True)
