@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from daskim.retry import READS, STORE
 from daskim.synthetic import planted_families
@@ -18,6 +19,10 @@ from daskim.synthetic import planted_families
 Planted = Callable[..., tuple[Path, np.ndarray]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
+
+# Nothing is timed in tests: a busy machine must not fail one.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Folders whose files take minutes, longest first: begun early, no process is left alone with one at the end.
 LONG = ("system", "stores", "places", "apply", "boundaries", "report", "plugins", "stages")

@@ -85,7 +85,7 @@ def test_no_pair_is_missed(data, rows, tile, leading, engine):
     n=st.integers(2, 150),
     k=st.sampled_from([1, 2, 14, 15, 16, 17, 53, 54, 55, 62, 63, 90]),
     engine=ENGINE,
-    magnitude=st.sampled_from([1e-12, 1.0, 1e5, 1e15]),
+    magnitude=st.sampled_from([1e-12, 1.0, 1e5, 1e14]),
     offset=st.sampled_from([0.0, 1.0, 1e3]),
     seed=st.integers(0, 2**32 - 1),
 )
