@@ -14,7 +14,7 @@ from PIL import Image
 
 import daskim
 from daskim.stages.clusters.per_class import pack, shares
-from daskim.stages.clusters.points import points_of
+from daskim.stages.clusters.points import TOGETHER, points_of, spread
 from daskim.stages.exact import exact_pairs, suspects
 from daskim.synthetic import planted_families
 
@@ -112,6 +112,19 @@ def test_points(rows: list[tuple[str, int]], shuffle: object) -> None:
             assert points.rows[points.owner[row]] == firsts[key]
             assert points.weights[points.owner[row]] == sum(other == key for _, other in good)
     assert points.n_flat == len({key for status, key in rows if status == "flat"})
+
+
+@given(st.integers(0, 400_000), st.integers(1, 7), st.integers(1, 2000), st.integers(1, 9))
+def test_a_sample_is_spread_over_few_parts(n: int, step: int, count: int, blocks: int) -> None:
+    """It rests on the rows alone: what is made from it must not depend on the blocks of a run."""
+    rows = np.arange(0, n, step)
+    found = spread(rows, count, blocks)
+    assert len(found) == len(np.unique(found)) <= count
+    assert np.isin(found, rows).all()
+    assert len(np.unique(found // TOGETHER)) <= blocks
+    if len(rows) > count > 1:
+        assert found[0] == rows[0]
+        assert found[-1] == rows[-1] or len(np.unique(rows // TOGETHER)) > blocks == 1
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.data())

@@ -20,7 +20,8 @@ __all__ = ["GROUPS", "HEAD", "LEAF", "TASK", "heads", "make_features"]
 
 # Rows of one task. A constant: nothing may depend on the blocks of the run.
 TASK = 4096
-# Rows whose mean is taken off, of so many blocks of W. Any vector serves; the mean keeps numbers, so rounding, small.
+# Rows whose mean is taken off, of so many parts of W (`spread`). Any vector serves; the mean keeps numbers, so
+# rounding, small.
 MEAN_ROWS, MEAN_BLOCKS = 1024, 4
 # The directions are those of the columns that vary most and hold this share of all variance: a third of the columns of
 # photographs, and a third of the work. Of the others, `GROUPS` lengths. All columns where they are few.
@@ -79,7 +80,7 @@ def make_features(context: Context, kept: Kept, rows: np.ndarray, token: str) ->
 def _choose(context: Context, kept: Kept, rows: np.ndarray) -> None:
     """Leave the mean, the columns that vary most, and their principal directions."""
     run, k = context.run, context.settings.clusters.directions
-    sample = gather(kept, spread(run, rows, MEAN_ROWS, MEAN_BLOCKS))
+    sample = gather(kept, spread(rows, MEAN_ROWS, MEAN_BLOCKS))
     mean = sample.mean(axis=0, dtype=np.float64)
     m = len(mean)
     columns = np.arange(m)

@@ -15,8 +15,9 @@ __all__ = ["GROUP", "Points", "energy_share", "load", "points_of", "spread"]
 STAGE = "clusters"
 # Rows in one task that gathers rows of W from anywhere.
 GROUP = 8192
-# Blocks of W that a sample is taken from at most, and images that tell whether a transform keeps lengths.
-BLOCKS, FEW = 64, 32
+# Runs of so many rows that a sample is taken from at most, as few blocks of W are then read, and images that tell
+# whether a transform keeps lengths. Constants: what is found must not depend on the blocks of the run.
+TOGETHER, BLOCKS, FEW = 2048, 64, 32
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ def points_of(table: pd.DataFrame, n: int) -> Points:
     return Points(rows, weights, owner, flat)
 
 
-def spread(run: Run, rows: np.ndarray, count: int, blocks: int = BLOCKS) -> np.ndarray:
-    """At most `count` of the rows, evenly over them, from at most so many blocks of W; ascending."""
-    block = rows // run.block_rows("wavelets")
+def spread(rows: np.ndarray, count: int, blocks: int = BLOCKS) -> np.ndarray:
+    """At most `count` of the rows, evenly over them, from at most so many runs of `TOGETHER` rows; ascending."""
+    block = rows // TOGETHER
     there = np.unique(block)
     if len(there) > blocks:
         rows = rows[np.isin(block, there[np.linspace(0, len(there) - 1, blocks).astype(int)])]
@@ -73,13 +74,13 @@ def energy_share(kept: Kept, rows: np.ndarray) -> float:
     """Share of the squared pixel difference of two images that their kept coefficients show, on average.
 
     The mean squared distance of a set is twice its variance, so the share is that of the variances, taken from at most
-    1,024 images of 64 blocks spread over the rows. 1 where all columns of an orthonormal transform are kept, as a few
+    1,024 images of 64 parts of the rows. 1 where all columns of an orthonormal transform are kept, as a few
     images tell then. With it, a distance in the kept columns is told as the RMS difference in grey levels that it
     stands for.
     """
     if kept.columns is None and len(rows) > FEW and abs(_share(kept, rows[:FEW]) - 1.0) < 1e-9:
         return 1.0
-    return _share(kept, spread(kept.run, rows, 1024)) if len(rows) else 1.0
+    return _share(kept, spread(rows, 1024)) if len(rows) else 1.0
 
 
 def _share(kept: Kept, sample: np.ndarray) -> float:
