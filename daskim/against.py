@@ -54,8 +54,12 @@ def settings_of(url: str, options: dict[str, Any], trusted: Collection[str] = ()
     settings = from_toml(run.read("settings.toml").decode(), origin)
     refuse_code({key: settings.get(key) for key in PLUGINS}, origin, trusted)
     of = find("similarities", settings.similarities.name).of
-    standard = settings.similarities.size in ("standard", settings.images.size)
-    if settings.method != "similarity" or settings.candidates.method == "all" or of != "pixels" or not standard:
+    if (
+        settings.method != "similarity"
+        or settings.candidates.method == "all"
+        or of != "pixels"
+        or not settings.sees_standard
+    ):
         raise SettingsError(
             f"--against {url}: it has no index that other images could be looked up in",
             "Make it with --method similarity, --candidates union and a similarity of pixels at the standard size.",

@@ -323,6 +323,11 @@ class Settings(Section):
     plan: Plan = Plan()
     compare: Compare = Compare()
 
+    @property
+    def sees_standard(self) -> bool:
+        """The similarity is shown images at the standard size."""
+        return self.similarities.size in ("standard", self.images.size)
+
     def get(self, key: str) -> Any:
         """The value of `stage.key`."""
         value: Any = self

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 
+from daskim.kernels.nearest import lowest
+
 __all__ = ["heat_kernel_graph", "laplacian_scores"]
 
 
@@ -48,7 +50,7 @@ def heat_kernel_graph(rows: np.ndarray, neighbours: int, *, tile: int = 512) -> 
         distance = norms[part, None] + norms - 2.0 * (wide[part] @ wide.T)
         own = np.arange(distance.shape[0])
         distance[own, own + start] = np.inf
-        i, j = np.nonzero(_k_smallest(distance, k))
+        i, j = lowest(distance, k)
         source.append(i + start)
         target.append(j)
         squared.append(np.maximum(distance[i, j], 0.0))
@@ -61,15 +63,6 @@ def heat_kernel_graph(rows: np.ndarray, neighbours: int, *, tile: int = 512) -> 
     weight = np.exp(-value / width) if width > 0 else np.ones_like(value)
     both = np.concatenate([low, high]), np.concatenate([high, low])
     return csr_array(coo_array((np.concatenate([weight, weight]), both), shape=(s, s)))
-
-
-def _k_smallest(distance: np.ndarray, k: int) -> np.ndarray:
-    """Marks the k smallest values of each row, ties by column."""
-    limit = np.partition(distance, k - 1, axis=1)[:, k - 1, None]
-    below = distance < limit
-    ties = distance == limit
-    room = k - below.sum(axis=1, keepdims=True)
-    return below | (ties & (np.cumsum(ties, axis=1) <= room))
 
 
 def laplacian_scores(rows: np.ndarray, graph: csr_array, *, width: int = 256) -> np.ndarray:

@@ -60,8 +60,7 @@ def _find(context: Context, change: Change | None) -> dict[str, Any]:
     images = numbered(run.read_table("images", ["row", "status", "digest", "split"]), "digest").to_pandas()
     images = images.sort_values("row", ignore_index=True)
     exact = run.read_table("exact", ["row", "group"]).to_pandas()
-    standard = settings.similarities.size in ("standard", settings.images.size)
-    first = first_of_equals(images, exact, size.n, standard=standard)
+    first = first_of_equals(images, exact, size.n, standard=settings.sees_standard)
     masks = _masks(images, first, settings)
     run.write_part("representatives", "000000", pa.table({"row": np.arange(size.n), "first": first, "splits": masks}))
     apart = settings.candidates.across == "splits"

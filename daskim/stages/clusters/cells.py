@@ -128,10 +128,9 @@ def neighbour_pairs(context: Context, kept: Kept, points: Points, member: np.nda
             run.save(own, "partial", STAGE, f"cells-{index:06d}-size.npy")
         keys += mine
         of += [index] * len(mine)
-    target = np.sort(group[member], axis=1)
-    first = np.ones(target.shape, dtype=bool)
-    first[:, 1:] = target[:, 1:] != target[:, :-1]
-    rows = scatter(context.engine, STAGE, kept, points.rows[np.nonzero(first)[0]], target[first], "cells-read")
+    groups = len(bounds) - 1
+    point, target = np.divmod(np.unique(np.arange(p)[:, None] * groups + group[member]), groups)
+    rows = scatter(context.engine, STAGE, kept, points.rows[point], target, "cells-read")
     calls = [(rows[index], settings.neighbours) for index in of]
     infos = context.engine.each(STAGE, "near", keys, calls, cell_neighbours)
     files: list[list[str]] = [[] for _ in edges[1:]]

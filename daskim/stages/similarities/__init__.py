@@ -92,8 +92,7 @@ def _update(context: Context, change: Change) -> dict[str, Any] | None:
     """
     run, settings, size = context.run, context.settings, context.known
     chosen = run.facts("candidates")
-    standard = settings.similarities.size in ("standard", settings.images.size)
-    if "delivery" not in chosen or not chosen["delivery"].startswith(change.mark) or not standard:
+    if "delivery" not in chosen or not chosen["delivery"].startswith(change.mark) or not settings.sees_standard:
         return None
     before = run.facts(NAME)
     first = np.asarray(run.read_table("representatives", ["first"])["first"])
@@ -194,7 +193,7 @@ def _rows(context: Context, first: np.ndarray, everything: bool) -> np.ndarray:
     alone = np.flatnonzero(first == np.arange(len(first)))
     if everything:
         return alone
-    if context.settings.similarities.size in ("standard", context.settings.images.size):
+    if context.settings.sees_standard:
         status = run.read_table("images", ["row", "status"]).to_pandas().sort_values("row")["status"].to_numpy()
         return alone[status[alone] == "ok"]
     used = np.zeros(len(first), dtype=bool)
@@ -316,7 +315,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     maker = find("similarities", settings.similarities.name)
     asked = settings.similarities.size
     shape: tuple[int, ...] = (size.height, size.width, size.channels)
-    if asked not in ("standard", "native", settings.images.size):
+    if asked != "native" and not settings.sees_standard:
         height, width = (int(side) for side in asked.split("x"))
         shape = (height, width, size.channels)
     seen = int(np.prod(shape))
@@ -325,7 +324,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     try:
         similarity = similarity_of(settings.similarities.name, shape)
     except SettingsError:
-        if asked in ("standard", settings.images.size):
+        if settings.sees_standard:
             raise
         similarity = similarity_of(settings.similarities.name, (64, 64, size.channels))
     parts = part_bytes(similarity, shape)
@@ -344,7 +343,7 @@ def _need(size: Size, settings: Settings, workers: int) -> Need:
     together = SQUARE**2 if everything else settings.candidates.part_pairs(size.n)
     table = max(together, DRAWN_PAIRS if settings.candidates.sample else 0) * 16 * columns
     tasks = max(1, pairs // together)
-    if maker.of == "pixels" and asked not in ("standard", settings.images.size):
+    if maker.of == "pixels" and not settings.sees_standard:
         tasks += -(-size.n // READ)
     if not everything:
         tasks += copy_tasks(size.n, shown_bytes(shape))

@@ -118,7 +118,7 @@ def shown(context: Context, of: str, rows: np.ndarray) -> tuple[Shown, np.ndarra
             run, "wavelets", (columns,), size.n, size.rows, kept, kept.scale / (size.pixels * (share or 1.0)) ** 0.5
         ), none
     asked = settings.similarities.size
-    if asked in ("standard", settings.images.size):
+    if settings.sees_standard:
         return Shown(run, "images", standard, size.n, size.rows), none
     if asked == "native":
         height, width = _native(run)
@@ -182,7 +182,7 @@ def arranged(context: Context, view: Shown, order: np.ndarray) -> Shown:
     run, shape = context.run, view.shape
     dtype = view.stored(view.places(order[:1])).dtype if len(order) else np.dtype("u1")
     row = math.prod(shape) * dtype.itemsize
-    if len(order) * row <= KEPT_BYTES:
+    if not copy_tasks(len(order), row):
         return view
     block, group = _block_rows(row), _group_rows(len(order), row)
     bounds = block_bounds(len(order), group)
